@@ -1,0 +1,1 @@
+"""Where things run: the one place that starts or joins Ray."""
