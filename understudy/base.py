@@ -1,0 +1,156 @@
+"""Base models: where one is, and the identity under which adapters remember it.
+
+`resolve` finds a base on this machine, fetching it from a hub or a bucket when the recipe names one there. Identity is
+the hub's commit, or for a folder SHA-256 over config, tokenizer and weights, so that a changed base is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from understudy.errors import BaseError
+from understudy.recipe import ModelConfig
+from understudy.record import file_digest
+
+TINY = "builtin:tiny"
+# Pickled weights run code when they are loaded; safetensors cannot.
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
+_IDENTITY_FILES = re.compile(
+    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|vocab|added_tokens)\.json"
+    r"|merges\.txt|tokenizer\.model|chat_template\.jinja|.*\.safetensors(\.index\.json)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base model on this machine."""
+
+    name: str
+    """As the recipe names it."""
+    path: Path
+    identity: str
+    """`hf:<commit>`, `modelscope:<revision>` or `sha256:<hex>`."""
+
+    @property
+    def served_name(self) -> str:
+        """The model id under which the bare base is served: without the colon at which model ids are split."""
+        name = self.name.removeprefix("builtin:").rstrip("/")
+        return Path(name).name if os.sep in name and self.identity.startswith("sha256:") else name
+
+
+def resolve(model: ModelConfig, folder: Path | None = None) -> Base:
+    """The base that `model` names; a relative path belongs to `folder` (the recipe's).
+
+    Raises BaseError in one line when it is not there or holds no loadable weights.
+    """
+    name = model.base
+    if name.startswith("builtin:"):
+        if name != TINY:
+            raise BaseError(f"model.base {name}: unknown; the one embedded base is {TINY}")
+        path = Path(__file__).parent / "assets" / "tiny"
+        return Base(name, path, folder_identity(path, name))
+    source = model.source
+    if source == "auto":
+        source = "s3" if name.startswith("s3://") else "path" if _is_path(name, folder) else "hf"
+    if source == "path":
+        path = Path(name).expanduser()
+        path = path if path.is_absolute() else (folder or Path.cwd()) / path
+        return Base(name, path, folder_identity(path, name))
+    if source == "s3":
+        return _from_s3(name)
+    return _from_modelscope(model) if source == "modelscope" else _from_hub(model)
+
+
+def folder_identity(path: Path, name: str) -> str:
+    """`sha256:...` over the names and digests of config, tokenizer and weights in `path`.
+
+    Digests of large files are remembered by size and change time in the user's cache folder.
+    """
+    if not path.is_dir():
+        raise BaseError(f"model.base {name}: {path} is no folder; name a folder with config.json and *.safetensors")
+    files = sorted(p for p in path.iterdir() if _IDENTITY_FILES.fullmatch(p.name))
+    names = {p.name for p in files}
+    if "config.json" not in names or not any(n.endswith(".safetensors") for n in names):
+        lacking = "config.json" if "config.json" not in names else "*.safetensors"
+        raise BaseError(f"model.base {name}: {path} has no {lacking}; only safetensors weights are loaded")
+    total = hashlib.sha256()
+    for file in files:
+        total.update(f"{file.name} {_remembered_digest(file)}\n".encode())
+    return f"sha256:{total.hexdigest()}"
+
+
+def _remembered_digest(file: Path) -> str:
+    """SHA-256 of a file; for more than 64 MB it is kept in the cache, since a 16 GB base takes a minute to read."""
+    stat = file.stat()
+    if stat.st_size < 64 << 20:
+        return file_digest(file)
+    key = hashlib.sha256(f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}".encode()).hexdigest()
+    note = cache_folder() / "digests" / key
+    if note.is_file():
+        return note.read_text().strip()
+    digest = file_digest(file)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(digest)
+    return digest
+
+
+def cache_folder() -> Path:
+    """Where fetched things are kept: UNDERSTUDY_CACHE, else the user's cache folder."""
+    root = os.environ.get("UNDERSTUDY_CACHE")
+    return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "understudy"
+
+
+def _is_path(name: str, folder: Path | None) -> bool:
+    """Whether `name` is meant as a folder: written like one, or not of the form owner/name, or there."""
+    written = name.startswith(("/", "./", "../", "~"))
+    return written or not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or ((folder or Path.cwd()) / name).is_dir()
+
+
+def _from_hub(model: ModelConfig) -> Base:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        path = Path(snapshot_download(model.base, revision=model.revision, allow_patterns=HUB_FILES))
+    except LocalEntryNotFoundError:
+        raise BaseError(
+            f"model.base {model.base}: is not in the local cache and the hub cannot be reached; "
+            "connect, set HF_ENDPOINT to a mirror, or name a local folder"
+        ) from None
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise BaseError(f"model.base {model.base}: the hub says: {said}; check the name, or set HF_TOKEN") from None
+    if not list(path.glob("*.safetensors")):
+        raise BaseError(f"model.base {model.base}: has no safetensors weights; choose a base that has")
+    return Base(model.base, path, f"hf:{path.name}")
+
+
+def _from_modelscope(model: ModelConfig) -> Base:
+    try:
+        from modelscope import snapshot_download  # type: ignore[import-not-found]
+    except ImportError:
+        raise BaseError("model.source modelscope: needs the package; run `.venv/bin/pip install modelscope`") from None
+    path = Path(snapshot_download(model.base, revision=model.revision, allow_patterns=HUB_FILES))
+    return Base(model.base, path, folder_identity(path, model.base))
+
+
+def _from_s3(name: str) -> Base:
+    from understudy.store import Store
+
+    store = Store.open(name)
+    keys = [key for key in store.keys() if _IDENTITY_FILES.fullmatch(key)]
+    if not keys:
+        raise BaseError(f"model.base {name}: nothing to load there; expected config.json, tokenizer and *.safetensors")
+    folder = cache_folder() / "bases" / hashlib.sha256(name.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    for key in keys:
+        target = folder / key
+        if not target.exists():
+            part = target.with_suffix(target.suffix + ".part")
+            part.write_bytes(store.get(key))
+            part.replace(target)
+    return Base(name, folder, folder_identity(folder, name))

@@ -1,0 +1,255 @@
+"""One home for everything a recipe makes: a folder, or a bucket behind the S3 protocol.
+
+Keys are relative paths with `/`. What lives where:
+
+    runs/<recipe>/<stage>/<fingerprint>/   what a stage made, with its record
+    adapters/<persona>/<version>/          published adapter versions
+    catalog/log/, catalog/cards/           who is on stage (understudy/catalog.py)
+    leases/<recipe>/                       who runs a recipe now (understudy/lease.py)
+
+`put_new` (put-if-absent) is the one primitive that the catalog, leases and keys build on; obstore gives it with the
+same meaning on a folder and on S3. S3 credentials and endpoint come from the usual AWS_* environment variables.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from understudy.errors import InputError, MissingError, StoreError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from obstore.store import ObjectStore
+
+_BAD_KEY = re.compile(r"(^|/)\.{1,2}(/|$)|^/|//|[\x00-\x1f\\]")
+
+
+class Store:
+    """A folder or `s3://bucket/prefix`; cheap to make, safe to pickle (only the URI travels)."""
+
+    def __init__(self, uri: str):
+        """`uri`: an absolute folder path, `file:///...` or `s3://bucket/prefix`; see `Store.open` for relative ones."""
+        self.uri = uri.rstrip("/") or "/"
+
+    @classmethod
+    def open(cls, uri: str | Path, relative_to: Path | None = None) -> Store:
+        """The store at `uri`; a relative folder is taken from `relative_to` (default: the current folder)."""
+        text = str(uri)
+        if text.startswith("file://"):
+            text = unquote(urlsplit(text).path)
+        if "://" in text:
+            scheme = text.split("://", 1)[0]
+            if scheme != "s3":
+                raise InputError(f"store {text}: {scheme}:// is not supported; use a folder or s3://bucket/prefix")
+            if not urlsplit(text).netloc:
+                raise InputError(f"store {text}: names no bucket; use s3://bucket/prefix")
+            return cls(text)
+        path = Path(text).expanduser()
+        if not path.is_absolute():
+            path = (relative_to or Path.cwd()) / path
+        path = Path(os.path.normpath(path))
+        if path.exists() and not path.is_dir():
+            raise InputError(f"store {path}: is a file; name a folder or s3://bucket/prefix")
+        return cls(str(path))
+
+    def __repr__(self) -> str:
+        return f"Store({self.uri!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Store) and other.uri == self.uri
+
+    def __hash__(self) -> int:
+        return hash(self.uri)
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+        return (Store, (self.uri,))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this store is a folder of this machine (or one that it mounts)."""
+        return not self.uri.startswith("s3://")
+
+    @cached_property
+    def _objects(self) -> ObjectStore:
+        from obstore.store import LocalStore, S3Store
+
+        if self.is_local:
+            with _named(self.uri):
+                return LocalStore(self.uri, mkdir=True)
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        plain: dict[str, Any] = {"allow_http": True} if endpoint.startswith("http://") else {}
+        # Two waits keep a mistyped endpoint from hanging a command for minutes.
+        return S3Store.from_url(
+            self.uri,
+            **({"endpoint": endpoint} if endpoint else {}),
+            client_options={**plain, "connect_timeout": "10s", "timeout": "120s"},
+        )
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write `data` under `key`, whole or not at all, replacing what was there."""
+        import obstore
+
+        with _named(self.uri_of(key)):
+            obstore.put(self._objects, _checked(key), data)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Write `data` under `key` only if nothing is there; False when something already was."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        try:
+            with _named(self.uri_of(key)):
+                obstore.put(self._objects, _checked(key), data, mode="create")
+        except StoreError as error:
+            if isinstance(error.__cause__, AlreadyExistsError):
+                return False
+            raise
+        return True
+
+    def get(self, key: str) -> bytes:
+        """The bytes under `key`; MissingError when there are none."""
+        import obstore
+
+        with _named(self.uri_of(key)):
+            return bytes(obstore.get(self._objects, _checked(key)).bytes())
+
+    def exists(self, key: str) -> bool:
+        """Whether something is stored under exactly this key (a prefix does not count)."""
+        import obstore
+
+        try:
+            with _named(self.uri_of(key)):
+                obstore.head(self._objects, _checked(key))
+        except MissingError:
+            return False
+        return True
+
+    def keys(self, prefix: str = "", after: str | None = None) -> list[str]:
+        """All keys below the folder `prefix`, sorted; with `after`, only those that sort behind it."""
+        import obstore
+
+        found: list[str] = []
+        with _named(self.uri_of(prefix)):
+            for batch in obstore.list(self._objects, _checked(prefix) if prefix else None, offset=after):
+                found.extend(item["path"] for item in batch)
+        return sorted(found)
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; nothing happens when it is not there."""
+        import obstore
+
+        try:
+            with _named(self.uri_of(key)):
+                obstore.delete(self._objects, _checked(key))
+        except MissingError:
+            return
+
+    def delete_tree(self, prefix: str) -> int:
+        """Remove every key below the folder `prefix`; returns how many."""
+        if not prefix:
+            raise StoreError("delete_tree needs a folder below the store's root")
+        found = self.keys(prefix)
+        for key in found:
+            self.delete(key)
+        return len(found)
+
+    def get_json(self, key: str) -> Any:
+        """The JSON document under `key`; StoreError names the key when it is not JSON."""
+        try:
+            return json.loads(self.get(key))
+        except ValueError as error:
+            raise StoreError(
+                f"{self.uri_of(key)}: is not JSON ({error}); it is damaged, delete it to make it anew"
+            ) from None
+
+    def put_json(self, key: str, value: Any) -> None:
+        """Write `value` as indented, sorted JSON."""
+        self.put(key, json_bytes(value))
+
+    def write_table(self, key: str, table: pa.Table) -> None:
+        """Write a Parquet file; the object appears whole."""
+        import pyarrow.parquet as pq
+
+        sink = io.BytesIO()
+        pq.write_table(table, sink, compression="zstd")
+        self.put(key, sink.getvalue())
+
+    def read_table(self, key: str) -> pa.Table:
+        """Read a Parquet file; StoreError when it is damaged."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return pq.read_table(io.BytesIO(self.get(key)))
+        except pa.ArrowInvalid as error:
+            raise StoreError(
+                f"{self.uri_of(key)}: is not Parquet ({error}); it is damaged, delete it to make it anew"
+            ) from None
+
+    def put_tree(self, key: str, folder: Path) -> list[str]:
+        """Copy every file below `folder` to `key/...`; returns the keys written."""
+        written = []
+        for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+            target = f"{key}/{path.relative_to(folder).as_posix()}"
+            self.put(target, path.read_bytes())
+            written.append(target)
+        return written
+
+    def fetch_tree(self, key: str, folder: Path) -> Path:
+        """Copy every key below `key` into `folder`; MissingError when there is none."""
+        found = self.keys(key)
+        if not found:
+            raise MissingError(f"{self.uri_of(key)}: is not in the store")
+        for name in found:
+            target = Path(folder) / name[len(key.rstrip("/")) + 1 :]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(self.get(name))
+        return Path(folder)
+
+    def local_path(self, key: str) -> Path | None:
+        """The path of `key` where the store is a folder, else None."""
+        return Path(self.uri) / _checked(key) if self.is_local else None
+
+    def uri_of(self, key: str) -> str:
+        """The absolute path or s3:// URI of `key`, for people and for records."""
+        return f"{self.uri.rstrip('/')}/{key}" if key else self.uri
+
+
+def json_bytes(value: Any) -> bytes:
+    """Canonical readable JSON: sorted keys, two spaces, UTF-8 as it is, a newline at the end."""
+    return (json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _checked(key: str) -> str:
+    if not key or _BAD_KEY.search(key):
+        raise StoreError(f"key {key!r}: must be a relative path without '.', '..', backslashes or control characters")
+    return key
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Turn obstore's errors into one line that names the place and, where known, the remedy."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingError(f"{where}: is not in the store") from error
+    except (BaseError, OSError, ValueError) as error:
+        text = " ".join(str(error).split("Debug source")[0].split())
+        if "os error 28" in text or getattr(error, "errno", None) == 28:
+            text = "no space left on the disk; free some and run the same command again (finished work is kept)"
+        elif "os error 13" in text or "os error 30" in text:
+            text = "no permission to write there; name another store"
+        elif "NoSuchBucket" in text:
+            text = "the bucket does not exist; create it or name another"
+        raise StoreError(f"{where}: {text}") from error
