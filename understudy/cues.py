@@ -1,0 +1,264 @@
+"""Which rows of a script are cues, headings, directions, speech or front matter: decided over the whole work.
+
+A row alone cannot say whether `Adam:` names a speaker or a sentence goes on after its colon. A work can: names come
+back, they are set in one style, and most works give each speech its own row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from understudy.layout import (
+    READERS,
+    Cue,
+    Row,
+    bracketed,
+    is_cast_list,
+    is_heading,
+    is_name,
+    is_setting,
+    is_titled,
+    is_upper,
+)
+
+
+class Mark(IntEnum):
+    """What a row is."""
+
+    BLANK = 0
+    TEXT = 1
+    CUE = 2
+    DIRECTION = 3
+    HEADING = 4
+    FRONT = 5
+
+
+class Reading(NamedTuple):
+    """A work's rows with their marks; `cues[i]` is set where `marks[i]` is CUE."""
+
+    layout: str
+    marks: list[Mark]
+    cues: list[Cue | None]
+    names: Counter[str]
+    loose: bool
+    """Speeches stand below a blank row under their cue, or go on after one."""
+    square: bool
+    """Square brackets belong to the words (`MARGRETH [MARIE]`), not to directions."""
+
+
+_ENTRANCE = re.compile(r"(?:△|▲|◎|※|(?:_?(?:re-?)?enter|exit|exeunt|manent|flourish|alarum)\b)", re.IGNORECASE)
+_ENDED = re.compile(r"[.!?…。！？”\"»)）\]】—–\-~～]$")
+
+
+def read(page: Sequence[Row], layout: str, known: frozenset[str] = frozenset()) -> Reading:
+    """Mark every row. `known` are names sure to be speakers, whatever their count."""
+    marks, cues, names = _look(page, layout)
+    for name in known & names.keys():
+        names[name] += 3
+    judge = _Judge(layout, page, marks, cues, names)
+    judge.settle()
+    _mark_front(page, marks, cues, names)
+    _mark_headings(page, marks)
+    kept = Counter(cue.name for mark, cue in zip(marks, cues, strict=True) if mark is Mark.CUE and cue)
+    square = any("[" in name for name in kept)
+    return Reading(layout, marks, cues, kept, judge.loose, square)
+
+
+def _look(page: Sequence[Row], layout: str) -> tuple[list[Mark], list[Cue | None], Counter[str]]:
+    reader = READERS[layout]
+    possible: dict[str, bool] = {}
+    names: Counter[str] = Counter()
+    marks: list[Mark] = []
+    cues: list[Cue | None] = []
+    for _, body in page:
+        cue = None
+        if not body:
+            mark = Mark.BLANK
+        elif is_heading(body):
+            mark = Mark.HEADING
+        elif _is_direction(body):
+            mark = Mark.DIRECTION
+        else:
+            mark, cue = Mark.TEXT, reader(body)
+            if cue is not None:
+                name = cue.name
+                valid = possible.get(name)
+                if valid is None:
+                    valid = possible[name] = is_name(name) and (layout == "block" or not is_setting(name))
+                if valid:
+                    names[name] += 1
+                elif layout != "block" and is_setting(name):
+                    mark, cue = Mark.DIRECTION, None
+                else:
+                    cue = None
+        marks.append(mark)
+        cues.append(cue)
+    return marks, cues, names
+
+
+_UNKNOWN = re.compile(r"[\[(（【][^\w]*[\])）】][.:：]?")
+
+
+def _is_direction(body: str) -> bool:
+    if body[0] in "([（【〔［*_":
+        return bracketed(body) and not _UNKNOWN.fullmatch(body)
+    return body[0] in "△▲◎※" or (body[0] in "EeRrMFA" and len(body) < 200 and _ENTRANCE.match(body) is not None)
+
+
+class _Judge:
+    """Turns candidates into cues, or back into text, by what the whole work does."""
+
+    def __init__(
+        self, layout: str, page: Sequence[Row], marks: list[Mark], cues: list[Cue | None], names: Counter[str]
+    ) -> None:
+        self.layout, self.page, self.marks, self.cues, self.names = layout, page, marks, cues, names
+        self.upper = {name: is_upper(name) for name in names}
+        self.titled = {name: is_titled(name) for name in names}
+        repeated = [(name, count) for name, count in names.items() if count > 1] or list(names.items())
+        if layout == "block":
+            repeated = [(name, count) for name, count in repeated if self.upper[name] or count > 2]
+        total = sum(count for _, count in repeated)
+        capitals = sum(count for name, count in repeated if self.upper[name])
+        self.capitals = capitals > 0.7 * total if layout != "block" else capitals > 0.25 * total and capitals > 0
+        self.loose = layout == "block" and self._is_loose()
+        self.run_on = self._run_on()
+
+    def _sure(self, name: str) -> bool:
+        return self.names[name] > 1 and (self.upper[name] if self.capitals else self.titled[name])
+
+    def _is_loose(self) -> bool:
+        """Whether most speeches of a block layout stand below a blank row."""
+        above = below = 0
+        for index, cue in enumerate(self.cues[:-1]):
+            if cue and self._sure(cue.name):
+                below += self.marks[index + 1] is Mark.BLANK
+                above += 1
+        return below > 0.6 * above
+
+    def _run_on(self) -> float:
+        """Rows that carry a speech on, for each row that opens one."""
+        opened = carried = 0
+        previous = Mark.BLANK
+        for mark, cue in zip(self.marks, self.cues, strict=True):
+            if cue and (self.upper[cue.name] or (not self.capitals and (self.titled[cue.name]))):
+                opened += 1
+            elif mark is Mark.TEXT and previous in (Mark.TEXT, Mark.CUE):
+                carried += 1
+            previous = mark
+        return carried / max(opened, 1)
+
+    def settle(self) -> None:
+        """Mark the cues; a candidate that is none becomes text again."""
+        previous_cue = False
+        for index, cue in enumerate(self.cues):
+            if cue is None:
+                previous_cue = False
+                continue
+            if self.layout == "block":
+                spoken = self._block(index, cue, previous_cue)
+            else:
+                spoken = self._inline(index, cue)
+            if spoken:
+                self.marks[index] = Mark.CUE
+            else:
+                self.cues[index] = None
+            previous_cue = spoken
+
+    def _inline(self, index: int, cue: Cue) -> bool:
+        name, body = cue.name, self.page[index].body
+        count, upper, titled = self.names[name], self.upper[name], self.titled[name]
+        if cue.speech >= len(body) and self._next(index) is Mark.BLANK and count == 1:
+            return False
+        if self.layout == "dot":
+            return upper if self.capitals else titled and (count > 2 or (count > 1 and self.run_on < 0.5))
+        if count > 1:
+            if upper or titled:
+                return upper or not self.capitals or count > 3 or self.run_on < 0.1
+            return count > 2 and len(name.split()) <= 2 and self.run_on < 0.5
+        if upper:
+            return True
+        if not titled or (self.capitals and self.run_on > 0.02):
+            return False
+        if self.run_on < 0.05:
+            return True
+        above = self.page[index - 1].body if index else ""
+        return len(name) <= 24 and (not above or _ENDED.search(above) is not None) and len(name.split()) <= 3
+
+    def _block(self, index: int, cue: Cue, previous_cue: bool) -> bool:
+        name = cue.name
+        below = self._next(index)
+        above = self.marks[index - 1] if index else Mark.BLANK
+        if not self.loose and (below in (Mark.BLANK, Mark.HEADING) or below is None):
+            return False
+        if self.capitals:
+            if not (self.upper[name] or _UNKNOWN.fullmatch(name)):
+                return False
+            if previous_cue and not self.loose:
+                return False
+            follower = self.cues[index + 1] if index + 1 < len(self.cues) else None
+            if follower and self._sure(follower.name) and not self.loose:
+                return False
+            return self.names[name] > 1 or above is not Mark.TEXT or self.run_on > 1
+        return (
+            self.titled[name]
+            and not previous_cue
+            and above is not Mark.TEXT
+            and (self.names[name] > 2 or cue.directions_end > cue.directions or self.names.total() > 4)
+        )
+
+    def _next(self, index: int) -> Mark | None:
+        return self.marks[index + 1] if index + 1 < len(self.marks) else None
+
+
+def _mark_headings(page: Sequence[Row], marks: list[Mark]) -> None:
+    """A short row by itself, two blank rows above it and one below, is a heading whatever its words."""
+    for index, mark in enumerate(marks):
+        if mark is not Mark.TEXT or len(page[index].body) > 100:
+            continue
+        alone = index + 1 >= len(marks) or marks[index + 1] is Mark.BLANK
+        if alone and all(above < 0 or marks[above] is Mark.BLANK for above in (index - 1, index - 2)):
+            marks[index] = Mark.HEADING
+
+
+def _mark_front(page: Sequence[Row], marks: list[Mark], cues: list[Cue | None], names: Counter[str]) -> None:
+    """Lists of characters are front matter up to the next heading, or to where the first of the listed speaks."""
+    index = 0
+    while index < len(marks):
+        if marks[index] is not Mark.BLANK and is_cast_list(page[index].body.lstrip("# ")):
+            end = _end_of_list(marks, cues, index + 1)
+            for row in range(index, end):
+                if marks[row] is not Mark.BLANK:
+                    marks[row], cues[row] = Mark.FRONT, None
+            index = end
+        index += 1
+    first = next((i for i, mark in enumerate(marks) if mark is Mark.HEADING and page[i].body[0] != "#"), 0)
+    _unlist(marks, cues, names, first)
+
+
+def _end_of_list(marks: list[Mark], cues: list[Cue | None], start: int) -> int:
+    listed: set[str] = set()
+    blank = start
+    for index in range(start, len(marks)):
+        mark, cue = marks[index], cues[index]
+        if mark is Mark.HEADING:
+            return index
+        if mark is Mark.BLANK:
+            blank = index
+        elif mark is Mark.CUE and cue:
+            if cue.name in listed:
+                return blank if blank > start else index
+            listed.add(cue.name)
+    return blank if listed and blank > start else start
+
+
+def _unlist(marks: list[Mark], cues: list[Cue | None], names: Counter[str], first: int) -> None:
+    """Three names or more before the first heading, each once and again after it: a list of characters without title."""
+    before = [cue.name for cue in cues[:first] if cue]
+    if len(before) >= 3 and len(set(before)) == len(before) and all(names[name] > 1 for name in before):
+        for row in range(first):
+            if marks[row] is Mark.CUE:
+                marks[row], cues[row] = Mark.FRONT, None

@@ -1,0 +1,95 @@
+"""Lines of a script: who speaks, what they say, and where it stands in the text.
+
+`parse` reads a work in any of the layouts of `understudy.layout`, `assign` maps its speakers to the personas of a
+cast, `speakers` counts them. Nothing here needs a model, and reading is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Protocol
+
+from understudy.cues import read
+from understudy.errors import PersonaError, RecipeError
+from understudy.layout import LAYOUTS, detect, flatten, rows
+from understudy.lines import Line, Stage
+
+__all__ = ["Line", "Role", "assign", "parse", "speakers"]
+
+class Role(Protocol):
+    """What `assign` needs to know of a persona or of a cast entry."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def display_name(self) -> str: ...
+    @property
+    def aliases(self) -> Sequence[str]: ...
+    @property
+    def works(self) -> Sequence[str]: ...
+
+
+def parse(text: str, work: str, layout: str = "auto") -> list[Line]:
+    """The lines of a script in the order of the text.
+
+    `layout` is `auto` or one of `understudy.layout.LAYOUTS`; any other name raises RecipeError. No text makes it fail:
+    where nothing speaks, everything is narration.
+    """
+    if layout not in ("auto", *LAYOUTS):
+        raise RecipeError(f"layout {layout!r} is not known: take auto, {', '.join(LAYOUTS)}")
+    flat = flatten(text)
+    page = rows(flat)
+    reading = read(page, detect(page) if layout == "auto" else layout)
+    return Stage(flat, work, page, reading).lines()
+
+
+def speakers(lines: Iterable[Line]) -> Counter[str]:
+    """Speeches for each speaker as written, spellings that differ only in case or space taken together."""
+    counts: Counter[str] = Counter()
+    written: dict[str, str] = {}
+    for line in lines:
+        if line.kind == "speech" and line.speaker:
+            counts[written.setdefault(_key(line.speaker), line.speaker)] += 1
+    return counts
+
+
+def assign(lines: Iterable[Line], cast: Sequence[Role], work: str) -> list[Line]:
+    """The lines with the persona of each speaker that the cast knows.
+
+    A speaker belongs to the persona whose name, display name or alias it is, whatever its case, spaces or brackets.
+    `works` are shell patterns for the work's id: elsewhere the entry holds nothing. Raises PersonaError where two
+    personas claim one name in this work.
+    """
+    owners = _owners(cast, work)
+    return [
+        replace(line, persona=owners.get(_key(line.speaker)))
+        if line.speaker and line.persona != owners.get(_key(line.speaker))
+        else line
+        for line in lines
+    ]
+
+
+def _owners(cast: Sequence[Role], work: str) -> dict[str, str]:
+    owners: dict[str, str] = {}
+    for role in cast:
+        if not any(fnmatchcase(work.casefold(), pattern.casefold()) for pattern in role.works):
+            continue
+        for alias in (role.name, role.display_name, *role.aliases):
+            key = _key(alias or "")
+            other = owners.setdefault(key, role.name) if key else role.name
+            if other != role.name:
+                raise PersonaError(
+                    f"{alias!r} means both {other} and {role.name} in {work}: take it from one of them, or limit `works`"
+                )
+    return owners
+
+
+_UNSEEN = re.compile(r"[\s【】\[\]_*.·・]+")
+
+
+def _key(name: str) -> str:
+    return _UNSEEN.sub("", name).casefold()
