@@ -147,7 +147,7 @@ def read_stamp() -> dict[str, str]:
 
 
 def run(command: list[str], what: str, expect: int = 0, **environment: str) -> bool:
-    """Run a command with its output in the log, showing how many of `expect` packages pip has come to. True if it passed."""
+    """Run a command, its output in the log; show how many of `expect` packages pip has come to. True if it passed."""
     started = shown = time.monotonic()
     count = 0
     with LOG.open("a", encoding="utf-8") as log:
@@ -163,11 +163,12 @@ def run(command: list[str], what: str, expect: int = 0, **environment: str) -> b
         )
         for line in process.stdout or ():
             log.write(line)
-            if line.startswith(("Collecting", "Requirement already satisfied")):
+            if line.startswith(("Collecting", "Processing /", "Requirement already satisfied")):
                 count += 1
             now = time.monotonic()
-            if line.startswith("Installing collected"):
-                say(f"{what}: all {count} fetched after {now - started:.0f} s, now unpacking")
+            if expect and line.startswith("Installing collected"):
+                say(f"{what}: all fetched after {now - started:.0f} s, now unpacking")
+                expect = 0
             elif expect and now - shown > 15:
                 say(f"{what}: {count} of {expect}, {now - started:.0f} s")
                 shown = now
@@ -217,7 +218,7 @@ def drop_cut_short() -> None:
 
 
 def install_torch(pip: list[str], line: str) -> None:
-    """Install torch before all others, so that nothing pulls in another build: the configured index, then PyTorch's own."""
+    """Install torch before all others, so that nothing pulls in another build: from pip's index or PyTorch's own."""
     command = [*pip, "install", "--no-deps", line]
     if run(command, line):
         return
@@ -270,6 +271,8 @@ def main() -> None:
     started = time.monotonic()
     version = ".".join(map(str, python_version(python) or ()))
     say(f"{kind} packages ({why}), Python {version} ({python}), into .venv: about {size} GB, 3 to 6 minutes, once")
+    if VENV.exists():
+        say("there is a .venv already, going on from what it holds")
     interpreter = make_venv(python)
     drop_cut_short()
     install(interpreter, kind)
