@@ -56,7 +56,7 @@ def peft_files(weights: LoraWeights, base: str, all_layers: list[str]) -> dict[s
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
         "r": weights.rank,
-        "lora_alpha": weights.alpha,
+        "lora_alpha": int(weights.alpha) if float(weights.alpha).is_integer() else weights.alpha,
         "use_rslora": weights.rslora,
         "lora_dropout": 0.0,
         "target_modules": endings if selected == set(weights.layers) else sorted(weights.layers),

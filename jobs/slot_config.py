@@ -15,23 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from understudy.errors import InputError
+from understudy.rendering import Sample
 
 SCHEDULES = ("constant", "linear", "cosine")
 ROUTERS = frozenset({"gate", "router", "shared_expert_gate"})
 """Linear layers of mixtures of experts that choose and do not compute."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One training sequence: its token ids, and for each whether it is a target of the loss (the first never is)."""
-
-    ids: tuple[int, ...]
-    trained: tuple[bool, ...]
-
-    @property
-    def targets(self) -> int:
-        """How many tokens are trained; the first token has nothing before it and never counts."""
-        return sum(self.trained[1:])
 
 
 @dataclass(frozen=True)
@@ -113,7 +101,7 @@ def batch_order(config: SlotConfig, samples: int, step: int) -> list[list[int]]:
 
 def adapted_layers(model: nn.Module, target_modules: str | tuple[str, ...]) -> list[str]:
     """Names of the linear layers that `target_modules` selects, in the model's order; InputError for an unknown one."""
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    head = model.get_output_embeddings()  # pyright: ignore[reportCallIssue]
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head]
     if target_modules == "auto":
         return [name for name in linear if name.rpartition(".")[2] not in ROUTERS]
@@ -125,17 +113,22 @@ def adapted_layers(model: nn.Module, target_modules: str | tuple[str, ...]) -> l
     return [name for name in linear if any(_ends(name, target) for target in wanted)]
 
 
+def trained_tokens(sample: Sample) -> int:
+    """How many tokens of a sample are targets; the first has nothing before it and never is."""
+    return sum(sample.loss_mask[1:])
+
+
 def collate(rows: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:
     """Token ids (N, T) padded on the right, and of each trained token the row and the place before it, row by row.
 
     Causal attention keeps padding on the right away from every real token, so no mask is needed.
     """
-    ids = torch.zeros(len(rows), max(len(sample.ids) for sample in rows), dtype=torch.long)
+    ids = torch.zeros(len(rows), max(len(sample.input_ids) for sample in rows), dtype=torch.long)
     numbers: list[int] = []
     places: list[int] = []
     for number, sample in enumerate(rows):
-        ids[number, : len(sample.ids)] = torch.tensor(sample.ids)
-        own = [place - 1 for place in range(1, len(sample.ids)) if sample.trained[place]]
+        ids[number, : len(sample.input_ids)] = torch.tensor(sample.input_ids)
+        own = [place - 1 for place, learned in enumerate(sample.loss_mask) if learned and place]
         numbers += [number] * len(own)
         places += own
     return ids, torch.tensor(numbers, dtype=torch.long), torch.tensor(places, dtype=torch.long)

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from jobs.peft_folder import LoraWeights
-from jobs.slot_config import Sample, SlotConfig, SlotState, adapted_layers, batch_order, collate, initial_a
+from jobs.slot_config import SlotConfig, SlotState, adapted_layers, batch_order, collate, initial_a, trained_tokens
 from understudy.errors import AdapterError, InputError
+from understudy.rendering import Sample
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
@@ -188,7 +189,7 @@ class Slots:
             self._route = self._picked = None
         precise = logits if logits.dtype == torch.float64 else logits.float()
         losses = nn.functional.cross_entropy(precise, ids[row_index, place_index + 1], reduction="none")
-        return losses, [sample.targets for sample in rows]
+        return losses, [trained_tokens(sample) for sample in rows]
 
     # Training
 
@@ -205,14 +206,14 @@ class Slots:
             state = self.states[k]
             order = batch_order(state.config, len(state.samples), state.step)
             batches[k] = [[state.samples[i] for i in micro] for micro in order]
-        tokens = {k: max(1, sum(s.targets for micro in batches[k] for s in micro)) for k in active}
+        tokens = {k: max(1, sum(trained_tokens(s) for micro in batches[k] for s in micro)) for k in active}
         sums = dict.fromkeys(active, 0.0)
         leaves = [leaf for layer in self._layers for leaf in (layer.a, layer.b)]
         self._grad.zero_()
         for turn in range(max(len(micros) for micros in batches.values())):
             groups = [(k, batches[k][turn]) for k in active if turn < len(batches[k])]
             losses, _ = self._losses(groups)
-            parts = losses.split([sum(s.targets for s in own) for _, own in groups])
+            parts = losses.split([sum(trained_tokens(s) for s in own) for _, own in groups])
             own_sums = torch.stack([part.sum() for part in parts])
             weights = torch.tensor([1.0 / tokens[k] for k, _ in groups], dtype=own_sums.dtype, device=self.device)
             found = torch.autograd.grad((own_sums * weights).sum(), leaves)
@@ -329,7 +330,8 @@ class Slots:
         for layer in self._layers:
             if layer.targeted[k]:
                 a, b = self._views(matrix, k, layer)
-                out[layer.name] = tuple(t.T.to("cpu", dtype, copy=True).contiguous() for t in (a[:, :rank], b[:rank]))
+                pair = [t.T.to("cpu", dtype, copy=True).contiguous() for t in (a[:, :rank], b[:rank])]
+                out[layer.name] = (pair[0], pair[1])
         return out
 
     def _packed(self, matrix: Tensor, k: int, layers: dict[str, tuple[Tensor, Tensor]]) -> None:
@@ -363,7 +365,7 @@ class Slots:
         """
         scores: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
         for k in dict.fromkeys(slot for slot, _ in rows):
-            own = sorted((i for i, (slot, _) in enumerate(rows) if slot == k), key=lambda i: len(rows[i][1].ids))
+            own = sorted((i for i, (slot, _) in enumerate(rows) if slot == k), key=lambda i: len(rows[i][1].input_ids))
             for start in range(0, len(own), batch_rows):
                 chosen = own[start : start + batch_rows]
                 losses, counts = self._losses([(k, [rows[i][1] for i in chosen])])

@@ -14,9 +14,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, get_scheduler
 
 from jobs.peft_folder import peft_files, read_peft
-from jobs.slot_config import Sample, SlotConfig, adapted_layers, batch_order
+from jobs.slot_config import SlotConfig, adapted_layers, batch_order, trained_tokens
 from jobs.slots import Slots
 from understudy.errors import AdapterError, InputError
+from understudy.rendering import Sample
 
 CAST = [
     SlotConfig("adam", rank=4, alpha=8, learning_rate=3e-3, schedule="cosine", warmup_ratio=0.1, steps=20),
@@ -55,8 +56,8 @@ def samples_of(count: int, seed: int, longest: int = 18) -> list[Sample]:
     for _ in range(count):
         length = int(torch.randint(4, longest, (1,), generator=generator))
         ids = torch.randint(3, 300, (length,), generator=generator).tolist()
-        trained = [False, True, *(torch.rand(length - 2, generator=generator) < 0.6).tolist()]
-        out.append(Sample(tuple(ids), tuple(trained)))
+        trained = [0, 1, *(torch.rand(length - 2, generator=generator) < 0.6).int().tolist()]
+        out.append(Sample((), ids, trained))
     return out
 
 
@@ -70,7 +71,7 @@ def peft_run(folder: Path, config: SlotConfig, rows: list[Sample], initial: Slot
     weights = initial.weights(k)
     peft_config = LoraConfig(
         r=config.rank,
-        lora_alpha=config.alpha,
+        lora_alpha=config.alpha,  # pyright: ignore[reportArgumentType]  (PEFT scales by floats as well)
         use_rslora=config.rslora,
         target_modules=sorted({name.rpartition(".")[2] for name in weights.layers}),
         task_type="CAUSAL_LM",
@@ -91,17 +92,17 @@ def peft_run(folder: Path, config: SlotConfig, rows: list[Sample], initial: Slot
     losses = []
     for step in range(total):
         micros = [[rows[i] for i in micro] for micro in batch_order(config, len(rows), step)]
-        tokens = sum(sample.targets for micro in micros for sample in micro)
+        tokens = sum(trained_tokens(sample) for micro in micros for sample in micro)
         loss_sum = 0.0
         for micro in micros:
-            longest = max(len(s.ids) for s in micro)
-            ids = torch.tensor([[*s.ids, *[0] * (longest - len(s.ids))] for s in micro])
-            mask = torch.tensor([[1] * len(s.ids) + [0] * (longest - len(s.ids)) for s in micro])
+            longest = max(len(s.input_ids) for s in micro)
+            ids = torch.tensor([[*s.input_ids, *[0] * (longest - len(s.input_ids))] for s in micro])
+            mask = torch.tensor([[1] * len(s.input_ids) + [0] * (longest - len(s.input_ids)) for s in micro])
             labels = torch.full_like(ids, -100)
             for row, s in enumerate(micro):
-                for place in range(1, len(s.ids)):
-                    if s.trained[place]:
-                        labels[row, place] = s.ids[place]
+                for place in range(1, len(s.input_ids)):
+                    if s.loss_mask[place]:
+                        labels[row, place] = s.input_ids[place]
             logits = peft(input_ids=ids, attention_mask=mask).logits
             loss = nn.functional.cross_entropy(
                 logits[:, :-1].reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1), reduction="sum"
@@ -161,7 +162,8 @@ def test_restored_slots_continue_with_the_same_bits(base: Path, stop: int) -> No
     for k, data in enumerate(kept):
         resumed.restore(k, data)
         assert resumed.snapshot(k) == data
-    train_all(undisturbed), train_all(resumed)
+    train_all(undisturbed)
+    train_all(resumed)
     for k in range(len(CAST)):
         assert resumed.snapshot(k) == undisturbed.snapshot(k)
 
@@ -182,7 +184,8 @@ def test_a_slot_gone_bad_skips_its_steps_and_leaves_the_others_bits_alone(base: 
         sick._layers[0].a[1, 0, 0] = bad
         sick._layers[0].b[1, 0, 0] = bad
     before = sick.exact_layers(1)
-    train_all(healthy), train_all(sick)
+    train_all(healthy)
+    train_all(sick)
     assert (sick.states[1].updates, sick.states[1].step) == (0, 20)
     for name, (a, b) in sick.exact_layers(1).items():
         assert torch.equal(a.nan_to_num(), before[name][0].nan_to_num())
@@ -220,22 +223,22 @@ def test_scores_are_those_of_the_adapter_alone_and_of_the_bare_base(base: Path) 
     scores = slots.score(order, batch_rows=3)
     clean = load_base(base)
     for (k, row), (nll, tokens) in zip(order, scores, strict=True):
-        assert tokens == row.targets
+        assert tokens == trained_tokens(row)
         with torch.no_grad():
             if k is None:
-                logits = clean(input_ids=torch.tensor([row.ids])).logits[0]
+                logits = clean(input_ids=torch.tensor([row.input_ids])).logits[0]
             else:
                 slots._route = slots._routed([k], [1])
-                logits = slots.model(input_ids=torch.tensor([row.ids])).logits[0]
+                logits = slots.model(input_ids=torch.tensor([row.input_ids])).logits[0]
                 slots._route = None
         log = logits.double().log_softmax(-1)
-        expected = -sum(float(log[p - 1, row.ids[p]]) for p in range(1, len(row.ids)) if row.trained[p])
+        expected = -sum(float(log[p - 1, row.input_ids[p]]) for p in range(1, len(row.input_ids)) if row.loss_mask[p])
         assert nll == pytest.approx(expected, rel=1e-4)
 
 
 def test_greedy_replies_are_those_of_peft_alone_and_stop_at_the_stop_token(base: Path, tmp_path: Path) -> None:
     slots = train_all(fp32_slots(base))
-    prompts = [list(sample.ids) for sample in samples_of(4, seed=11)]
+    prompts = [list(sample.input_ids) for sample in samples_of(4, seed=11)]
     for name, data in peft_files(slots.weights(2), "base", adapted_layers(slots.model, "auto")).items():
         (tmp_path / name).write_bytes(data)
     peft = PeftModel.from_pretrained(load_base(base), tmp_path)
