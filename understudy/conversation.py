@@ -1,0 +1,286 @@
+"""Conversations: the lines of a work as chat messages, as one persona hears and answers them.
+
+    cut = scenes(rows, "adam")
+    splits = split(cut, heldout=0.1, seed=0)
+    found = [exchange for scene in cut for exchange in exchanges(scene, "adam", window=8)]
+    conversations = build(found, "adam", splits, window=8)
+
+An exchange is what others say and the persona's answer to it. A window holds whole exchanges, `window` lines at most,
+and windows are disjoint: every line of the persona is a training target exactly once, and a window never begins between
+a question and its answer. What others say after the persona's last line of a scene answers nothing and is left out.
+Rows are those of the lines table (mappings); the system text is not part of a conversation, `rendering.with_system`
+puts it in front. Everything here is a pure function of its arguments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+Row = Mapping[str, Any]
+Role = Literal["system", "user", "assistant"]
+Split = Literal["train", "heldout"]
+SceneKey = tuple[str, str]
+
+SCENE_LINES = 40
+OPENING = "..."
+"""The user's turn where the persona speaks first and nothing is written before; a word of no language."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One chat message; `loss` is true only on what the persona learns to say."""
+
+    role: Role
+    content: str
+    name: str | None = None
+    loss: bool = False
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a conversation came to be."""
+
+    work: str
+    lines: tuple[str, ...] = ()
+    """line_id of every line used, in order."""
+    parents: tuple[str, ...] = ()
+    """conversation_id of those it was made from."""
+    method: str = "lines"
+    prompt: str | None = None
+    """Digest of the prompt, where a model wrote it."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Chat messages of one persona, within one scene."""
+
+    conversation_id: str
+    persona: str
+    split: Split
+    scene: str
+    messages: tuple[Message, ...]
+    provenance: Provenance
+
+    def row(self) -> dict[str, Any]:
+        """A row of the conversations table."""
+        row = asdict(self)
+        row["messages"] = [asdict(message) for message in self.messages]
+        row["provenance"] = asdict(self.provenance)
+        row["provenance"]["lines"] = list(self.provenance.lines)
+        row["provenance"]["parents"] = list(self.provenance.parents)
+        return row
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A stretch of a work that is never split between training and test; only rows that are said or shown."""
+
+    work: str
+    name: str
+    rows: tuple[Row, ...]
+    turns: int
+    """Lines of the persona in it."""
+
+    @property
+    def key(self) -> SceneKey:
+        """Work and scene."""
+        return self.work, self.name
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Lines of others and the persona's answer."""
+
+    scene: SceneKey
+    before: tuple[Row, ...]
+    reply: tuple[Row, ...]
+    opener: str
+    """What the persona could see when nobody spoke before: the nearest direction, else the heading, else OPENING."""
+
+    @property
+    def text(self) -> str:
+        """The persona's answer as one message."""
+        return "\n".join(row["text"].strip() for row in self.reply)
+
+    @property
+    def size(self) -> int:
+        """Lines."""
+        return len(self.before) + len(self.reply)
+
+
+def is_said(row: Row) -> bool:
+    """A speech with something in it; a speech of directions alone says nothing."""
+    return row["kind"] == "speech" and bool(row["text"].strip())
+
+
+def scenes(rows: Iterable[Row], persona: str) -> list[Scene]:
+    """The scenes of one or more works, in order.
+
+    A work whose rows hold no heading and name a single scene is cut into scenes of 40 lines. When every line of the
+    persona falls into one scene, that scene is cut again, so that something can be held out and something trained.
+    """
+    works: dict[str, list[Row]] = {}
+    for row in rows:
+        works.setdefault(row["work"], []).append(row)
+    found: list[Scene] = []
+    for work, own in works.items():
+        by_name: dict[str, list[Row]] = {}
+        for row in sorted(own, key=lambda row: row["index"]):
+            by_name.setdefault(str(row["scene"]), []).append(row)
+        if len(by_name) == 1 and not any(row["kind"] == "heading" for row in own):
+            by_name = {str(i): list(part) for i, part in enumerate(_pieces(next(iter(by_name.values()))))}
+        found += [_scene(work, name, part, persona) for name, part in by_name.items()]
+    spoken = [scene for scene in found if scene.turns]
+    if len(spoken) == 1 and spoken[0].turns > 1:
+        at = found.index(spoken[0])
+        found[at : at + 1] = _cut_again(spoken[0], persona)
+    return found
+
+
+def split(scenes: Sequence[Scene], heldout: float, seed: int) -> dict[SceneKey, Split]:
+    """Train or held-out for every scene in which the persona speaks, by hash of (seed, work, scene).
+
+    Two personas of one scene agree on it, unless one of them would be left without any scene to train on or any to
+    test on: then the scene with the lowest hash among those with at most half of the persona's lines (or the smallest
+    scene, where none is so small) changes sides. A persona with one scene in all is trained on it.
+    """
+    spoken = [scene for scene in scenes if scene.turns]
+    draws = {scene.key: _draw(seed, scene.key) for scene in spoken}
+    splits: dict[SceneKey, Split] = {key: "heldout" if draw < heldout else "train" for key, draw in draws.items()}
+    if len(set(splits.values())) == 2 or not spoken:
+        return splits
+    if len(spoken) == 1:
+        return {spoken[0].key: "train"}
+    total = sum(scene.turns for scene in spoken)
+    small = [scene for scene in spoken if 2 * scene.turns <= total] or [min(spoken, key=lambda scene: scene.turns)]
+    held = min(small, key=lambda scene: draws[scene.key])
+    return {scene.key: "heldout" if scene is held else "train" for scene in spoken}
+
+
+def exchanges(scene: Scene, persona: str, window: int) -> list[Exchange]:
+    """The persona's turns in a scene, each with the lines of others right before it.
+
+    Consecutive lines of the persona are one turn of at most `window - 1` lines (a longer one goes on in the next
+    exchange, with nothing before it); of the others' lines the last ones that fit into the window are kept.
+    """
+    most = max(1, window - 1)
+    found: list[Exchange] = []
+    before: list[Row] = []
+    reply: list[Row] = []
+    heading, shown, opener = "", "", OPENING
+
+    def close() -> None:
+        for start in range(0, len(reply), most):
+            piece = reply[start : start + most]
+            room = window - len(piece)
+            heard = before[-room:] if room and not start else []
+            found.append(Exchange(scene.key, tuple(heard), tuple(piece), opener))
+
+    for row in scene.rows:
+        if row["kind"] == "heading":
+            heading = row["text"].strip()
+        elif row["kind"] != "speech":
+            shown = row["text"].strip() or shown
+        elif row["persona"] == persona:
+            if not reply:
+                opener = shown or heading or OPENING
+            reply.append(row)
+        else:
+            if reply:
+                close()
+                before, reply = [], []
+            before.append(row)
+    if reply:
+        close()
+    return found
+
+
+def build(
+    exchanges: Sequence[Exchange],
+    persona: str,
+    splits: Mapping[SceneKey, Split],
+    *,
+    window: int,
+    untrained: Collection[int] = (),
+) -> list[Conversation]:
+    """Disjoint windows over the exchanges of one persona, in order.
+
+    `untrained` holds positions in `exchanges` whose answers stay as context without being learned; a window in which
+    nothing is learned is left out, and so is what follows the last learned answer of a window.
+    """
+    found: list[Conversation] = []
+    current: list[tuple[Exchange, bool]] = []
+
+    def close() -> None:
+        while current and not current[-1][1]:
+            current.pop()
+        if current:
+            found.append(_conversation(current, persona, splits[current[0][0].scene]))
+        current.clear()
+
+    for position, exchange in enumerate(exchanges):
+        size = sum(held.size for held, _ in current)
+        if current and (current[0][0].scene != exchange.scene or size + exchange.size > window):
+            close()
+        current.append((exchange, position not in untrained))
+    close()
+    return found
+
+
+def _conversation(window: Sequence[tuple[Exchange, bool]], persona: str, split: Split) -> Conversation:
+    speakers = {(row["speaker"] or "").casefold() for exchange, _ in window for row in exchange.before}
+    messages: list[Message] = []
+    for exchange, loss in window:
+        heard = [_said(row, len(speakers) > 1) for row in exchange.before]
+        messages.append(Message("user", "\n".join(heard) if heard else exchange.opener))
+        messages.append(Message("assistant", exchange.text, loss=loss))
+    work, scene = window[0][0].scene
+    lines = tuple(row["line_id"] for exchange, _ in window for row in (*exchange.before, *exchange.reply))
+    provenance = Provenance(work=work, lines=lines)
+    identity = conversation_id(persona, messages, provenance)
+    return Conversation(identity, persona, split, scene, tuple(messages), provenance)
+
+
+def conversation_id(persona: str, messages: Sequence[Message], provenance: Provenance) -> str:
+    """`persona-` and 16 hex digits over everything the conversation says and where it comes from."""
+    said = [persona, [asdict(message) for message in messages], asdict(provenance)]
+    digest = hashlib.sha256(json.dumps(said, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+    return f"{persona}-{digest[:16]}"
+
+
+def _said(row: Row, named: bool) -> str:
+    return f"{row['speaker']}: {row['text'].strip()}" if named and row["speaker"] else row["text"].strip()
+
+
+def _scene(work: str, name: str, rows: Sequence[Row], persona: str) -> Scene:
+    kept = tuple(row for row in rows if row["kind"] != "speech" or is_said(row))
+    return Scene(work, name, kept, sum(row["kind"] == "speech" and row["persona"] == persona for row in kept))
+
+
+def _pieces(rows: Sequence[Row]) -> list[Sequence[Row]]:
+    return [rows[start : start + SCENE_LINES] for start in range(0, len(rows), SCENE_LINES)]
+
+
+def _cut_again(scene: Scene, persona: str) -> list[Scene]:
+    """The scene in pieces of 40 lines, or in two after its middle turn when those leave one piece alone with it."""
+    parts = _pieces(scene.rows)
+    cut = [_scene(scene.work, f"{scene.name}.{i}", part, persona) for i, part in enumerate(parts)]
+    if sum(part.turns > 0 for part in cut) > 1:
+        return cut
+    speeches = [(i, row["persona"] == persona) for i, row in enumerate(scene.rows) if row["kind"] == "speech"]
+    ends = [i for (i, mine), (_, other) in pairwise([*speeches, (-1, False)]) if mine and not other]
+    own = ends if len(ends) > 1 else [i for i, mine in speeches if mine]
+    at = own[len(own) // 2 - 1] + 1
+    halves = (scene.rows[:at], scene.rows[at:])
+    return [_scene(scene.work, f"{scene.name}.{i}", part, persona) for i, part in enumerate(halves)]
+
+
+def _draw(seed: int, key: SceneKey) -> float:
+    """Uniform in [0, 1), the same on every machine."""
+    digest = hashlib.sha256(json.dumps([seed, *key], ensure_ascii=False).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

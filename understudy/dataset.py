@@ -1,0 +1,326 @@
+"""The dataset: table schemas, filters that count, the split, and what other tools read and write.
+
+    curated = curate(lines.to_pylist(), "adam", window=8, heldout=0.1, seed=0)
+    store.write_table(key, conversations_table(curated.conversations))
+
+Every dropped row is kept aside with its reason; nothing disappears without being counted. Exports: the alpaca JSON that
+most fine-tuning tutorials use, and OpenAI messages as JSONL; both can be read back.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from understudy.conversation import (
+    Conversation,
+    Exchange,
+    Message,
+    Provenance,
+    Role,
+    Row,
+    Split,
+    build,
+    conversation_id,
+    exchanges,
+    is_said,
+    scenes,
+    split,
+)
+from understudy.errors import InputError, StoreError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+EMPTY, TOO_SHORT, DUPLICATE = "empty", "too short", "duplicate"
+REASONS = (EMPTY, TOO_SHORT, DUPLICATE)
+
+
+@dataclass(frozen=True)
+class Schemas:
+    """The three tables, each with `schema_version` in its metadata."""
+
+    lines: pa.Schema
+    conversations: pa.Schema
+    dropped: pa.Schema
+
+
+@cache
+def schemas() -> Schemas:
+    """Column names, types and order of every table; this is the only place that says them."""
+    import pyarrow as pa
+
+    version = {"schema_version": str(SCHEMA_VERSION)}
+    direction = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("text", pa.string())])
+    message = pa.struct([("role", pa.string()), ("name", pa.string()), ("content", pa.string()), ("loss", pa.bool_())])
+    provenance = pa.struct(
+        [
+            ("work", pa.string()),
+            ("lines", pa.list_(pa.string())),
+            ("parents", pa.list_(pa.string())),
+            ("method", pa.string()),
+            ("prompt", pa.string()),
+        ]
+    )
+    lines = [("line_id", pa.string()), ("work", pa.string()), ("scene", pa.string()), ("index", pa.int64())]
+    lines += [(name, pa.string()) for name in ("kind", "speaker", "persona", "text")]
+    lines += [("directions", pa.list_(direction)), ("start", pa.int64()), ("end", pa.int64())]
+    lines += [("method", pa.string()), ("confidence", pa.float64())]
+    conversations = [(name, pa.string()) for name in ("conversation_id", "persona", "split", "scene")]
+    conversations += [("messages", pa.list_(message)), ("provenance", provenance)]
+    dropped = [(name, pa.string()) for name in ("persona", "work", "scene")]
+    dropped += [("lines", pa.list_(pa.string())), ("text", pa.string()), ("reason", pa.string())]
+    return Schemas(*(pa.schema(fields, metadata=version) for fields in (lines, conversations, dropped)))
+
+
+def lines_table(lines: Iterable[Any]) -> pa.Table:
+    """The lines table of `Line`s or of mappings with their fields."""
+    import pyarrow as pa
+
+    rows = [dict(line) if isinstance(line, Mapping) else asdict(line) for line in lines]
+    for row in rows:
+        row["scene"] = str(row["scene"])
+    return pa.Table.from_pylist(rows, schema=schemas().lines)
+
+
+def conversations_table(conversations: Iterable[Conversation]) -> pa.Table:
+    """The conversations table, a row each, in the order given."""
+    import pyarrow as pa
+
+    rows = [conversation.row() for conversation in conversations]
+    return pa.Table.from_pylist(rows, schema=schemas().conversations)
+
+
+def dropped_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """The rows that a filter kept out: persona, work, scene, lines, text, reason."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schemas().dropped)
+
+
+def read_conversations(table: pa.Table, where: str = "conversations") -> list[Conversation]:
+    """The conversations of a table; StoreError when it was written by a newer version."""
+    check_version(table, where)
+    return [conversation_of(row) for row in table.to_pylist()]
+
+
+def conversation_of(row: Mapping[str, Any]) -> Conversation:
+    """One row of the conversations table."""
+    source = row["provenance"]
+    return Conversation(
+        row["conversation_id"],
+        row["persona"],
+        row["split"],
+        row["scene"],
+        tuple(Message(m["role"], m["content"], m["name"], bool(m["loss"])) for m in row["messages"]),
+        Provenance(**{**source, "lines": tuple(source["lines"] or ()), "parents": tuple(source["parents"] or ())}),
+    )
+
+
+def check_version(table: pa.Table, where: str) -> None:
+    """StoreError when a table carries a schema_version newer than this one."""
+    found = (table.schema.metadata or {}).get(b"schema_version", b"1").decode()
+    if not found.isdigit() or int(found) > SCHEMA_VERSION:
+        raise StoreError(f"{where}: has schema_version {found}, newer than {SCHEMA_VERSION}; upgrade understudy")
+
+
+@dataclass(frozen=True)
+class Curated:
+    """What became of one persona's lines."""
+
+    conversations: list[Conversation]
+    dropped: list[dict[str, Any]]
+    counts: dict[str, Any]
+
+
+def persona_view(rows: Iterable[Row], persona: str) -> list[dict[str, Any]]:
+    """The rows as far as this persona's data depends on them: whose line it is matters only as mine or not mine.
+
+    Its digest stays the same when another persona's aliases change, so nothing of this persona is made again. Works in
+    which the persona does not speak are left out.
+    """
+    kept = ("line_id", "work", "scene", "index", "kind", "speaker", "text")
+    own = [{**{name: row[name] for name in kept}, "persona": _mine(row, persona)} for row in rows]
+    works = {row["work"] for row in own if row["persona"]}
+    return [row for row in own if row["work"] in works]
+
+
+def _mine(row: Row, persona: str) -> str | None:
+    return persona if row["kind"] == "speech" and row["persona"] == persona else None
+
+
+def curate(
+    rows: Iterable[Row],
+    persona: str,
+    *,
+    window: int = 8,
+    heldout: float = 0.1,
+    seed: int = 0,
+    min_chars: int = 1,
+    max_repeats: int = 1,
+) -> Curated:
+    """One persona's conversations from the lines of its works, filtered and split.
+
+    A dropped turn of the persona is not learned, but stays as context where the scene goes on; `dropped` has a row for
+    each with its reason. Counts are lines, turns (consecutive lines are one) and conversations.
+    """
+    view = persona_view(rows, persona)
+    cut = scenes(view, persona)
+    splits = split(cut, heldout, seed)
+    found = [exchange for scene in cut for exchange in exchanges(scene, persona, window)]
+    # Training scenes come first: a held-out turn that repeats a trained one is the one to go.
+    found.sort(key=lambda exchange: splits[exchange.scene] == "heldout")
+    reasons = filter_exchanges(found, min_chars=min_chars, max_repeats=max_repeats)
+    conversations = build(found, persona, splits, window=window, untrained=reasons.keys())
+    silent = [row for row in view if row["persona"] and not is_said(row)]
+    dropped = [_dropped(persona, row["work"], str(row["scene"]), [row], EMPTY) for row in silent]
+    dropped += [_dropped(persona, *found[i].scene, found[i].reply, reason) for i, reason in reasons.items()]
+    counts = _counts(view, conversations, dropped)
+    return Curated(conversations, dropped, counts)
+
+
+def filter_exchanges(exchanges: Sequence[Exchange], *, min_chars: int, max_repeats: int) -> dict[int, str]:
+    """Positions of the answers that are not to be learned, each with its reason.
+
+    Too short: fewer than `min_chars` letters and digits. Duplicate: the same words after the same words were kept
+    `max_repeats` times already; case, spaces and punctuation do not make a difference.
+    """
+    reasons: dict[int, str] = {}
+    seen: Counter[tuple[str, str]] = Counter()
+    for position, exchange in enumerate(exchanges):
+        heard = "\n".join(row["text"] for row in exchange.before) or exchange.opener
+        key = (_words(heard), _words(exchange.text))
+        if len(key[1]) < min_chars:
+            reasons[position] = TOO_SHORT
+        elif seen[key] >= max_repeats:
+            reasons[position] = DUPLICATE
+        else:
+            seen[key] += 1
+    return reasons
+
+
+def _words(text: str) -> str:
+    return "".join(char for char in text.casefold() if char.isalnum())
+
+
+def _dropped(persona: str, work: str, scene: str, rows: Sequence[Row], reason: str) -> dict[str, Any]:
+    text = "\n".join(row["text"] for row in rows)
+    lines = [row["line_id"] for row in rows]
+    return {"persona": persona, "work": work, "scene": scene, "lines": lines, "text": text, "reason": reason}
+
+
+def _counts(view: Sequence[Row], conversations: Sequence[Conversation], dropped: Sequence[Row]) -> dict[str, Any]:
+    sides = Counter(conversation.split for conversation in conversations)
+    turns = Counter(c.split for c in conversations for message in c.messages if message.loss)
+    held = {(c.provenance.work, c.scene) for c in conversations if c.split == "heldout"}
+    reasons = Counter(row["reason"] for row in dropped)
+    return {
+        "lines": sum(row["persona"] is not None for row in view),
+        "conversations": {"train": sides["train"], "heldout": sides["heldout"]},
+        "turns": {"train": turns["train"], "heldout": turns["heldout"]},
+        "heldout_scenes": len(held),
+        "dropped": {reason: reasons[reason] for reason in REASONS},
+    }
+
+
+def to_alpaca(conversation: Conversation, system: str | None = None) -> list[dict[str, Any]]:
+    """Alpaca rows: instruction, input, output, history, and system where it is given.
+
+    Trainers learn from the [user, assistant] pairs of `history` as well. So a conversation whose every answer is
+    learned is one row, and comes back whole by `from_alpaca`; where some answers are context only, alpaca cannot say
+    so, and each learned answer becomes a row without history.
+    """
+    pairs = _pairs(conversation)
+    learned = [loss for _, _, loss in pairs]
+    extra = {"system": system} if system else {}
+    if all(learned):
+        history = [[user, answer] for user, answer, _ in pairs[:-1]]
+        user, answer, _ = pairs[-1]
+        return [{"instruction": user, "input": "", "output": answer, "history": history, **extra}]
+    return [
+        {"instruction": user, "input": "", "output": answer, "history": [], **extra}
+        for user, answer, loss in pairs
+        if loss
+    ]
+
+
+def from_alpaca(row: Mapping[str, Any], persona: str, *, split: Split = "train", where: str = "alpaca") -> Conversation:
+    """One alpaca row as a conversation; InputError when it has no instruction or output."""
+    for field in ("instruction", "output"):
+        if not isinstance(row.get(field), str) or not (row[field].strip() or field == "instruction"):
+            raise InputError(f"{where}: has no {field}; each row needs instruction and output as text")
+    messages: list[Message] = []
+    if row.get("system"):
+        messages.append(Message("system", str(row["system"])))
+    for pair in row.get("history") or ():
+        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+            raise InputError(f"{where}: history holds something that is no [user, assistant] pair; make each two texts")
+        messages += [Message("user", str(pair[0])), Message("assistant", str(pair[1]), loss=True)]
+    asked = "\n".join(text for text in (row["instruction"], str(row.get("input") or "")) if text)
+    messages += [Message("user", asked), Message("assistant", row["output"], loss=True)]
+    return _imported(messages, persona, split, where, "alpaca")
+
+
+def to_openai(conversation: Conversation, system: str | None = None) -> dict[str, Any]:
+    """`{"messages": [...]}` as OpenAI's fine-tuning reads it; an answer that is context only has `weight` 0."""
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    for message in conversation.messages:
+        named = {"name": message.name} if message.name else {}
+        context = {"weight": 0} if message.role == "assistant" and not message.loss else {}
+        messages.append({"role": message.role, "content": message.content, **named, **context})
+    return {"messages": messages}
+
+
+def from_openai(row: Mapping[str, Any], persona: str, *, split: Split = "train", where: str = "openai") -> Conversation:
+    """One OpenAI row as a conversation; InputError when a message has no known role or no text."""
+    given = row.get("messages")
+    if not isinstance(given, list) or not given:
+        raise InputError(f'{where}: has no messages; each line needs {{"messages": [...]}}')
+    messages: list[Message] = []
+    for number, message in enumerate(given):
+        role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
+        known: Role | None = role if role in ("system", "user", "assistant") else None
+        if known is None or not isinstance(content, str):
+            raise InputError(f"{where}: message {number} needs role system, user or assistant, and text as content")
+        loss = known == "assistant" and message.get("weight", 1) != 0
+        messages.append(Message(known, content, message.get("name"), loss))
+    return _imported(messages, persona, split, where, "openai")
+
+
+def openai_jsonl(conversations: Iterable[Conversation], system: str | None = None) -> str:
+    """One JSON object a line, letters of every script as they are."""
+    return "".join(json.dumps(to_openai(one, system), ensure_ascii=False) + "\n" for one in conversations)
+
+
+def alpaca_json(conversations: Iterable[Conversation], system: str | None = None) -> str:
+    """A JSON array, as the tutorials' trainers read it."""
+    rows = [row for one in conversations for row in to_alpaca(one, system)]
+    return json.dumps(rows, ensure_ascii=False, indent=2) + "\n"
+
+
+def _pairs(conversation: Conversation) -> list[tuple[str, str, bool]]:
+    """(user, assistant, learned) in order; system messages are left to the caller."""
+    pairs: list[tuple[str, str, bool]] = []
+    heard: list[str] = []
+    for message in conversation.messages:
+        if message.role == "user":
+            heard.append(f"{message.name}: {message.content}" if message.name else message.content)
+        elif message.role == "assistant":
+            pairs.append(("\n".join(heard), message.content, message.loss))
+            heard = []
+    return pairs
+
+
+def _imported(messages: list[Message], persona: str, split: Split, where: str, method: str) -> Conversation:
+    if not any(message.loss for message in messages):
+        raise InputError(f"{where}: has no assistant message to learn; add one, or leave the row out")
+    work = re.sub(r"[^\w.-]+", "-", where)
+    provenance = Provenance(work=work, method=method)
+    identity = conversation_id(persona, messages, provenance)
+    return Conversation(identity, persona, split, work, tuple(messages), provenance)
