@@ -54,7 +54,7 @@ class CorpusEntry(Part):
     """BCP 47 code such as `en`, `de`, `zh`; only a hint."""
     encoding: str = "auto"
     """Python codec name, or `auto`."""
-    layout: Literal["auto", "colon", "block"] | None = None
+    layout: Literal["auto", "colon", "block", "dot", "tab"] | None = None
     """How this text sets speakers; None takes `extract.layout`."""
     rights: Rights = Rights()
 
@@ -165,7 +165,7 @@ class Budget(Part):
 class ExtractConfig(Part):
     """From texts to lines."""
 
-    layout: Literal["auto", "colon", "block"] = "auto"
+    layout: Literal["auto", "colon", "block", "dot", "tab"] = "auto"
 
 
 class CurateConfig(Part):

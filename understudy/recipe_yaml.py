@@ -53,7 +53,7 @@ def read_recipe(path: Path, overrides: list[str]) -> Recipe:
         _apply(data, override)
         key, _, value = override.partition("=")
         typed[key.strip()] = value
-    recipe = _validated(data, str(path), typed)
+    recipe = validated(data, str(path), typed)
     return recipe.model_copy(update={"folder": str(path.resolve().parent)})
 
 
@@ -131,13 +131,14 @@ def _member(entries: list[Any], step: str, override: str, at: str) -> Any:
     raise RecipeError(f"override {override!r}: {at} has no entry {step}; {hint}")
 
 
-def _validated(data: dict[str, Any], where: str, overrides: dict[str, str]) -> Recipe:
+def validated(data: dict[str, Any], where: str, overrides: dict[str, str] | None = None) -> Recipe:
     """Strict validation: "8" is no number and `true` no seed. An override is typed by its field: where that is text,
     `model.revision=1234567` means the text.
     """
     bad = _not_finite(data)
     if bad:
         raise RecipeError(f"{where}: {bad}: NaN and infinity are not allowed; give a number")
+    overrides = dict(overrides or {})
     for _ in range(len(overrides) + 1):
         try:
             # JSON mode: lists become tuples while everything else stays strict.

@@ -243,6 +243,8 @@ def _named(where: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
+        if "NoSuchBucket" in str(error):
+            raise StoreError(f"{where}: the bucket does not exist; create it or name another") from error
         raise MissingError(f"{where}: is not in the store") from error
     except (BaseError, OSError, ValueError) as error:
         text = " ".join(str(error).split("Debug source")[0].split())
@@ -250,6 +252,4 @@ def _named(where: str) -> Iterator[None]:
             text = "no space left on the disk; free some and run the same command again (finished work is kept)"
         elif "os error 13" in text or "os error 30" in text:
             text = "no permission to write there; name another store"
-        elif "NoSuchBucket" in text:
-            text = "the bucket does not exist; create it or name another"
         raise StoreError(f"{where}: {text}") from error

@@ -1,0 +1,81 @@
+"""The one `ray.init`: a local cluster for this process, or the cluster that RAY_ADDRESS names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from understudy.telemetry import turn_off_telemetry
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def start(num_cpus: float | None = None, dashboard: bool = False) -> None:
+    """Connect to Ray; does nothing when this process already is.
+
+    Without RAY_ADDRESS a cluster of this machine is started (`num_cpus`: its size, default all cores); it binds
+    loopback addresses, asks for a token, and ends with this process.
+    """
+    turn_off_telemetry()
+    # Workers import the rooms from the same place as this process, installed or not.
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if str(ROOT) not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, paths)])
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        return
+    # Ray tells everyone that token authentication is on; that is our default and no news.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        address = os.environ.get("RAY_ADDRESS", "")
+        if address and address != "local":
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            return
+        # "local" said outright: without it Ray looks for the last cluster, and after a SIGKILL chases a dead one.
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=dashboard,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=512 << 20 if num_cpus is None or num_cpus <= 8 else None,
+        )
+
+
+def stop() -> None:
+    """Leave the cluster; a local one ends with it."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+
+
+@contextmanager
+def running(num_cpus: float | None = None) -> Iterator[None]:
+    """Ray for the length of the block; leaves it running when it ran before."""
+    import ray
+
+    before = ray.is_initialized()
+    start(num_cpus)
+    try:
+        yield
+    finally:
+        if not before:
+            stop()
+
+
+def quiet_data() -> None:
+    """Ray Data without progress bars and banners; our own lines say what happens."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

