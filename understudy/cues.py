@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -70,7 +70,7 @@ def read(page: Sequence[Row], layout: str, known: frozenset[str] = frozenset()) 
 
 def _look(page: Sequence[Row], layout: str) -> tuple[list[Mark], list[Cue | None], Counter[str]]:
     reader = READERS[layout]
-    possible: dict[str, bool] = {}
+    verdicts: dict[str, Mark] = {}
     names: Counter[str] = Counter()
     marks: list[Mark] = []
     cues: list[Cue | None] = []
@@ -78,26 +78,34 @@ def _look(page: Sequence[Row], layout: str) -> tuple[list[Mark], list[Cue | None
         cue = None
         if not body:
             mark = Mark.BLANK
-        elif is_heading(body):
-            mark = Mark.HEADING
         elif _is_direction(body):
-            mark = Mark.DIRECTION
+            mark = Mark.HEADING if is_heading(body) else Mark.DIRECTION
         else:
             mark, cue = Mark.TEXT, reader(body)
-            if cue is not None:
+            if cue is None:
+                if is_heading(body):
+                    mark = Mark.HEADING
+            else:
                 name = cue.name
-                valid = possible.get(name)
-                if valid is None:
-                    valid = possible[name] = is_name(name) and (layout == "block" or not is_setting(name))
-                if valid:
+                verdict = verdicts.get(name)
+                if verdict is None:
+                    verdict = verdicts[name] = _verdict(name, layout)
+                if verdict is Mark.CUE:
                     names[name] += 1
-                elif layout != "block" and is_setting(name):
-                    mark, cue = Mark.DIRECTION, None
                 else:
-                    cue = None
+                    mark, cue = verdict, None
         marks.append(mark)
         cues.append(cue)
     return marks, cues, names
+
+
+def _verdict(name: str, layout: str) -> Mark:
+    """What the words of a candidate allow: a cue, a heading, the setting of a scene, or nothing but text."""
+    if is_heading(name):
+        return Mark.HEADING
+    if layout != "block" and is_setting(name):
+        return Mark.DIRECTION
+    return Mark.CUE if is_name(name) else Mark.TEXT
 
 
 _UNKNOWN = re.compile(r"[\[(（【][^\w]*[\])）】][.:：]?")
@@ -109,6 +117,18 @@ def _is_direction(body: str) -> bool:
     return body[0] in "△▲◎※" or (body[0] in "EeRrMFA" and len(body) < 200 and _ENTRANCE.match(body) is not None)
 
 
+class _Answers(dict[str, bool]):
+    """What a question says of each name, asked once."""
+
+    def __init__(self, question: Callable[[str], bool]) -> None:
+        super().__init__()
+        self.question = question
+
+    def __missing__(self, name: str) -> bool:
+        answer = self[name] = self.question(name)
+        return answer
+
+
 class _Judge:
     """Turns candidates into cues, or back into text, by what the whole work does."""
 
@@ -116,8 +136,7 @@ class _Judge:
         self, layout: str, page: Sequence[Row], marks: list[Mark], cues: list[Cue | None], names: Counter[str]
     ) -> None:
         self.layout, self.page, self.marks, self.cues, self.names = layout, page, marks, cues, names
-        self.upper = {name: is_upper(name) for name in names}
-        self.titled = {name: is_titled(name) for name in names}
+        self.upper, self.titled = _Answers(is_upper), _Answers(is_titled)
         repeated = [(name, count) for name, count in names.items() if count > 1] or list(names.items())
         if layout == "block":
             repeated = [(name, count) for name, count in repeated if self.upper[name] or count > 2]

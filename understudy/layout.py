@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 LAYOUTS = ("colon", "block", "dot", "tab")
-SAMPLE_ROWS = 4000
-"""Rows looked at to detect a layout: a work keeps one layout, and the front matter is shorter than this."""
+SAMPLE_ROWS = 200
+"""Rows in each of the three stretches looked at to detect a layout; a work keeps one."""
 
 
 OPENING = {"(": ")）", "（": "）)", "[": "]］", "［": "］]", "【": "】", "〔": "〕"}
@@ -132,7 +132,9 @@ _GERMAN = (
     r"siebte|achte|neunte|zehnte|zehende|eilfte|elfte|zwölfte|zwölffte|letzte|nächste)|\w{2,12}zehnte|\w{2,16}zigste|"
     r"andere)[rs]?)"
 )
-_ENGLISH = r"(?:the\s+)?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last|one|two|three|four|five)"
+_ENGLISH = (
+    r"(?:the\s+)?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last|one|two|three|four|five)"
+)
 _FRENCH = r"(?:premi[eè]re?|seconde?|derni[eè]re?|unique|\w{3,14}i[eè]me|première|l?['’]?unique)"
 _RUSSIAN = r"(?:перв|втор|трет|четв[её]рт|пят|шест|седьм|восьм|девят|десят|\w{3,10}надцат|последн)\w{1,3}"
 _SPANISH = r"(?:primer|segund|tercer|cuart|quint|sext|s[eé]ptim|octav|noven|d[eé]cim|[uú]ltim|prim|second|terz|quart|sest)[aoe]?"
@@ -153,6 +155,14 @@ _HEADING = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _HEADING_LIMIT = 120
+_HEADING_STARTS = frozenset("#[(【（《「第序尾楔引终終幕场場0123456789０１２３４５６７８９零〇一二三四五六七八九十百千两")
+_HEADING_WORDS = frozenset(
+    "act scene scena szene auftritt aufzug aufftritt akt bild acte scène tableau acto jornada escena cuadro atto "
+    "действие явление акт сцена картина часть part chapter handlung abhandlung abteilung abtheilung teil theil "
+    "verwandlung vorgang szenengruppe journée journee int ext int./ext prologue epilogue prolog epilog vorspiel "
+    "nachspiel zwischenspiel induction interlude intermezzo prólogo prologo epílogo epilogo пролог эпилог vorrede "
+    "vorwort preface введение".split()
+)
 _CAST_LIST = re.compile(
     r"[\[【(*_#\s]*(?:dramatis personae|(?:the )?persons (?:of|in) the (?:play|drama)|persons represented|cast(?: of characters)?"
     r"|(?:list of )?characters(?: (?:of|in) the play)?|(?:die )?(?:handelnde[n]? )?personen(?: des st(?:ü|ue)cks)?|personenverzeichnis"
@@ -166,6 +176,10 @@ def is_heading(body: str) -> bool:
     """Whether the words of a row make it the heading of an act, a scene or the like."""
     if len(body) > _HEADING_LIMIT:
         return False
+    if body[0] not in _HEADING_STARTS:
+        words = body[:48].lower().split(None, 3)[:3]
+        if not any(word.strip(".,:;()[]*_") in _HEADING_WORDS for word in words):
+            return False
     return _HEADING.match(body) is not None
 
 
@@ -184,7 +198,9 @@ _SETTING = re.compile(
     r"|titre|auteur|lieu|la sc[eè]ne est.{0,40}|personnages|место|место действия|время|действующие лица)",
     re.IGNORECASE,
 )
-_TELLS = re.compile(r"(?:[我你他她它您咱](?!们?$)|(?:.*(?:说|說|问道|答道|笑道|喊道|叫道|说道|想|曰|心想|写道|如下|例如|比如|地|着|了|是)$))")
+_TELLS = re.compile(
+    r"(?:[我你他她它您咱](?!们?$)|(?:.*(?:说|說|问道|答道|笑道|喊道|叫道|说道|想|曰|心想|写道|如下|例如|比如|地|着|了|是)$))"
+)
 _FORBIDDEN = re.compile(r"[!?！？。…“”\"„»«；;‹›<>{}=@\\]|\.\.|, [a-z]+ [a-z]+ [a-z]+ ")
 _PARTICLES = frozenset(
     "der die das des dem den ein eine einer und oder von vom zu zum zur im in mit auf aus of the a an and to with from at "
@@ -228,9 +244,7 @@ def is_titled(name: str) -> bool:
 
 # Cues -----------------------------------------------------------------------------------------------------------
 
-_GROUP = (
-    r"(?:[(（][^()（）]{0,400}(?:[(（][^()（）]{0,200}[)）][^()（）]{0,400})?[)）]|【[^】]{0,300}】|〔[^〕]{0,300}〕|\[[^\]]{0,300}\])"
-)
+_GROUP = r"(?:[(（][^()（）]{0,400}(?:[(（][^()（）]{0,200}[)）][^()（）]{0,400})?[)）]|【[^】]{0,300}】|〔[^〕]{0,300}〕|\[[^\]]{0,300}\])"
 _COLON = re.compile(
     rf"(?:[>•\-]\s+)?[*_]{{0,3}}([^:：∶；;(（【〔\[*]{{0,60}}(?:\[[^\]]{{0,40}}\]|【[^】]{{1,20}}】(?=\s*[:：∶；(（]))?)"
     rf"((?:\s*[*_]{{0,3}}{_GROUP}){{0,4}})[*_]{{0,3}}\s*([:：∶；])[*_]{{0,3}}\s*"
@@ -255,7 +269,8 @@ def _colon(body: str) -> Cue | None:
 
 
 def _block(body: str) -> Cue | None:
-    if len(body) > 500:
+    last = body[-1]
+    if len(body) > (500 if last in ").）】〕*_" else 70) or last in "!?,;…–—-\"”“«»！？，；。":
         return None
     core = body.strip("*_").rstrip()
     if core.endswith((".", ":")) and not core.endswith(".."):
@@ -269,7 +284,9 @@ def _block(body: str) -> Cue | None:
 
 
 _SQUARE = re.compile(r"\s*\[([^\]]*)\]")
-_MANNER = re.compile(r"aside|beiseite|exit|exeunt|enter|apart|à part|off|v\.?o\.?|o\.?s\.?|cont['’]?d?\.?", re.IGNORECASE)
+_MANNER = re.compile(
+    r"aside|beiseite|exit|exeunt|enter|apart|à part|off|v\.?o\.?|o\.?s\.?|cont['’]?d?\.?", re.IGNORECASE
+)
 
 
 def _with_square(cue: Cue, body: str) -> Cue:
@@ -283,12 +300,12 @@ def _with_square(cue: Cue, body: str) -> Cue:
 
 
 def _dot(body: str) -> Cue | None:
-    match = _DOT.match(body)
+    match = _DOT.match(body) if ". " in body[:200] else None
     return Cue(match[1].strip(), match.start(2), match.end(2), match.end()) if match else None
 
 
 def _tab(body: str) -> Cue | None:
-    match = _TAB.match(body)
+    match = _TAB.match(body) if "\t" in body else None
     return Cue(match[1].strip(), 0, 0, match.end()) if match else None
 
 
@@ -297,29 +314,41 @@ READERS: dict[str, Callable[[str], Cue | None]] = {"colon": _colon, "block": _bl
 
 def detect(page: Sequence[Row]) -> str:
     """The layout whose cues name the same speakers again and again; `colon` where nothing speaks for another."""
-    sample = [row.body for row in page[:SAMPLE_ROWS]]
+    sample = _sample(page)
+    clear = 0.3 * sum(map(bool, sample))  # most rows of a script are cues, or stand below one
     scores = {}
     for layout in LAYOUTS:
-        if layout == "tab" and not any("\t" in body for body in sample):
-            continue
+        reader = READERS[layout]
         names: Counter[str] = Counter()
         for index, body in enumerate(sample):
-            cue = READERS[layout](body) if body and not (layout == "block" and not _may_stand_alone(sample, index)) else None
-            if cue and is_name(cue.name) and not is_heading(body) and not bracketed(body):
+            cue = reader(body) if body else None
+            if cue and (layout != "block" or _may_stand_alone(sample, index, cue.name)):
                 names[cue.name] += 1
         scores[layout] = _score(layout, names)
+        if scores[layout] > max(clear, 3):
+            return layout
     return max(scores, key=lambda layout: scores[layout])
 
 
-def _may_stand_alone(sample: list[str], index: int) -> bool:
-    below = sample[index + 1 : index + 3]
-    return any(below) and (index == 0 or not sample[index - 1] or is_upper(sample[index].split("(")[0]))
+def _sample(page: Sequence[Row]) -> list[str]:
+    """The whole page, or three stretches of it."""
+    if len(page) <= 3 * SAMPLE_ROWS:
+        return [row.body for row in page]
+    starts = (len(page) // 20, len(page) // 2, len(page) - SAMPLE_ROWS)
+    return [row.body for start in starts for row in page[start : start + SAMPLE_ROWS]]
+
+
+def _may_stand_alone(sample: list[str], index: int, name: str) -> bool:
+    """Whether a row by itself can be a cue: something stands below it, and it is set apart by space or capitals."""
+    return any(sample[index + 1 : index + 3]) and (index == 0 or not sample[index - 1] or name.isupper())
 
 
 def _score(layout: str, names: Counter[str]) -> float:
     """Names that come back count whole, single ones a little; names in mixed case are weak evidence without a colon."""
     score = 0.0
     for name, count in names.items():
+        if not is_name(name) or is_heading(name):
+            continue
         if layout == "colon":
             plausible = is_upper(name) or is_titled(name) or (count >= 3 and len(name.split()) <= 2)
             score += (count if count > 1 else 0.4) * (1.0 if plausible else 0.2)

@@ -42,7 +42,9 @@ class Line:
 _MARKED = re.compile(r"[()（）\[\]［］【】〔〕:：∶；]")
 _COLONS = re.compile(r"[:：∶；]")
 _HAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
-_HAN_BREAK = re.compile(r"(?<=[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef“”…—])[^\S\n]*\n\s*(?=[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef“”…—])")
+_HAN_BREAK = re.compile(
+    r"(?<=[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef“”…—])[^\S\n]*\n\s*(?=[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef“”…—])"
+)
 _BEFORE_GLUED = frozenset(".!?…。！？”\"»)）]】—～~–-’'」』")
 _LEADS_IN = frozenset("对问跟和与向叫喊给告诉请是说道让把被到见找于及为替像以从在的、，,：:；;")
 _SPOKEN = re.compile(
@@ -50,7 +52,9 @@ _SPOKEN = re.compile(
     r"|je|j|moi|mon|ma|mes|tu|toi|ton|nous|vous|votre|vos|я|меня|мне|мы|нас|ты|тебя|вы|вас|io|mi|noi|voi|yo|nosotros)\b",
     re.IGNORECASE,
 )
-_AGAIN = re.compile(r"[\s（(【\[]*(?:续|續|cont(?:inued|['’]?d|\.)?|fortsetzung|fortgesetzt|suite)[\s.）)】\]]*$", re.IGNORECASE)
+_AGAIN = re.compile(
+    r"[\s（(【\[]*(?:续|續|cont(?:inued|['’]?d|\.)?|fortsetzung|fortgesetzt|suite)[\s.）)】\]]*$", re.IGNORECASE
+)
 _SEAM = re.compile(r" (?=[.,;:…](?:\s|$))")
 
 
@@ -145,14 +149,32 @@ class Stage:
         return row.body[0].islower() or last in ",;，、；"
 
     def _emit(
-        self, kind: str, speaker: str | None, text: str, directions: list[dict[str, int | str]], start: int, end: int,
-        method: str, confidence: float,
+        self,
+        kind: str,
+        speaker: str | None,
+        text: str,
+        directions: list[dict[str, int | str]],
+        start: int,
+        end: int,
+        method: str,
+        confidence: float,
     ) -> None:
         index = len(self.out)
         self.out.append(
             Line(
-                f"{self.work}:{index}", self.work, f"{self.work}#{self.scene}", index, kind, speaker, None, text,
-                tuple(directions), start, end, method, confidence,
+                f"{self.work}:{index}",
+                self.work,
+                f"{self.work}#{self.scene}",
+                index,
+                kind,
+                speaker,
+                None,
+                text,
+                tuple(directions),
+                start,
+                end,
+                method,
+                confidence,
             )
         )
 
@@ -174,8 +196,14 @@ class Stage:
             self.spoken = 0
             self.seen[key] = self.scene
         self._emit(
-            "heading", None, self._collapse(row.body.strip("#* ")), [], row.start, row.start + len(row.body),
-            self.reading.layout, 0.95,
+            "heading",
+            None,
+            self._collapse(row.body.strip("#* ")),
+            [],
+            row.start,
+            row.start + len(row.body),
+            self.reading.layout,
+            0.95,
         )
 
     def _speech(self, row: Row, cue: Cue, start: int, end: int) -> None:
@@ -254,7 +282,13 @@ class Stage:
             yield _Glued(name, at, names_end, end, speech, sure)
 
     def _say(
-        self, name: str, start: int, end: int, text: str, directions: list[dict[str, int | str]], method: str,
+        self,
+        name: str,
+        start: int,
+        end: int,
+        text: str,
+        directions: list[dict[str, int | str]],
+        method: str,
         confidence: float,
     ) -> None:
         while end > start and self.flat[end - 1].isspace():

@@ -20,6 +20,7 @@ from understudy.lines import Line, Stage
 
 __all__ = ["Line", "Role", "assign", "parse", "speakers"]
 
+
 class Role(Protocol):
     """What `assign` needs to know of a persona or of a cast entry."""
 
@@ -53,7 +54,7 @@ def speakers(lines: Iterable[Line]) -> Counter[str]:
     written: dict[str, str] = {}
     for line in lines:
         if line.kind == "speech" and line.speaker:
-            counts[written.setdefault(_key(line.speaker), line.speaker)] += 1
+            counts[written.setdefault(name_key(line.speaker), line.speaker)] += 1
     return counts
 
 
@@ -66,20 +67,25 @@ def assign(lines: Iterable[Line], cast: Sequence[Role], work: str) -> list[Line]
     """
     owners = _owners(cast, work)
     return [
-        replace(line, persona=owners.get(_key(line.speaker)))
-        if line.speaker and line.persona != owners.get(_key(line.speaker))
+        replace(line, persona=owners.get(name_key(line.speaker)))
+        if line.speaker and line.persona != owners.get(name_key(line.speaker))
         else line
         for line in lines
     ]
 
 
+def plays(role: Role, work: str) -> bool:
+    """Whether the names of `role` hold in `work`: one of its `works` patterns matches the work's id."""
+    return any(fnmatchcase(work.casefold(), pattern.casefold()) for pattern in role.works)
+
+
 def _owners(cast: Sequence[Role], work: str) -> dict[str, str]:
     owners: dict[str, str] = {}
     for role in cast:
-        if not any(fnmatchcase(work.casefold(), pattern.casefold()) for pattern in role.works):
+        if not plays(role, work):
             continue
         for alias in (role.name, role.display_name, *role.aliases):
-            key = _key(alias or "")
+            key = name_key(alias or "")
             other = owners.setdefault(key, role.name) if key else role.name
             if other != role.name:
                 raise PersonaError(
@@ -91,5 +97,6 @@ def _owners(cast: Sequence[Role], work: str) -> dict[str, str]:
 _UNSEEN = re.compile(r"[\s【】\[\]_*.·・]+")
 
 
-def _key(name: str) -> str:
+def name_key(name: str) -> str:
+    """A name as speakers are compared: without case, spaces, dots, stars and brackets."""
     return _UNSEEN.sub("", name).casefold()
