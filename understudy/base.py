@@ -142,7 +142,7 @@ def _from_s3(name: str) -> Base:
     from understudy.store import Store
 
     store = Store.open(name)
-    keys = [key for key in store.keys() if _IDENTITY_FILES.fullmatch(key)]
+    keys = [key for key in store.keys("") if _IDENTITY_FILES.fullmatch(key)]
     if not keys:
         raise BaseError(f"model.base {name}: nothing to load there; expected config.json, tokenizer and *.safetensors")
     folder = cache_folder() / "bases" / hashlib.sha256(name.encode()).hexdigest()[:16]

@@ -85,6 +85,8 @@ class Scene:
     rows: tuple[Row, ...]
     turns: int
     """Lines of the persona in it."""
+    speeches: int = 0
+    """Lines of anybody in it."""
 
     @property
     def key(self) -> SceneKey:
@@ -145,21 +147,34 @@ def scenes(rows: Iterable[Row], persona: str) -> list[Scene]:
 def split(scenes: Sequence[Scene], heldout: float, seed: int) -> dict[SceneKey, Split]:
     """Train or held-out for every scene in which the persona speaks, by hash of (seed, work, scene).
 
-    Two personas of one scene agree on it, unless one of them would be left without any scene to train on or any to
-    test on: then the scene with the lowest hash among those with at most half of the persona's lines (or the smallest
-    scene, where none is so small) changes sides. A persona with one scene in all is trained on it.
+    In the order of their hashes, the scenes of a work are held out while they fit into the share `heldout` of its
+    speeches, so one long scene does not take a third of the work away. Two personas of one scene agree on it, unless
+    one of them would be left without anything to train on or to test on, or with the lesser half to train on: then of
+    its scenes the one whose share of its lines is nearest to `heldout` is held out. A persona with one scene in all is
+    trained on it.
     """
     spoken = [scene for scene in scenes if scene.turns]
-    draws = {scene.key: _draw(seed, scene.key) for scene in spoken}
-    splits: dict[SceneKey, Split] = {key: "heldout" if draw < heldout else "train" for key, draw in draws.items()}
-    if len(set(splits.values())) == 2 or not spoken:
-        return splits
-    if len(spoken) == 1:
-        return {spoken[0].key: "train"}
+    if len(spoken) < 2:
+        return {scene.key: "train" for scene in spoken}
+    held = {
+        scene.key for work in dict.fromkeys(s.work for s in scenes) for scene in _drawn(scenes, work, heldout, seed)
+    }
     total = sum(scene.turns for scene in spoken)
-    small = [scene for scene in spoken if 2 * scene.turns <= total] or [min(spoken, key=lambda scene: scene.turns)]
-    held = min(small, key=lambda scene: draws[scene.key])
-    return {scene.key: "heldout" if scene is held else "train" for scene in spoken}
+    if not 0 < sum(scene.turns for scene in spoken if scene.key in held) <= total / 2:
+        held = {min(spoken, key=lambda scene: (abs(scene.turns / total - heldout), _draw(seed, scene.key))).key}
+    return {scene.key: "heldout" if scene.key in held else "train" for scene in spoken}
+
+
+def _drawn(scenes: Sequence[Scene], work: str, heldout: float, seed: int) -> list[Scene]:
+    """The scenes of `work` that are held out whoever speaks in them."""
+    own = [scene for scene in scenes if scene.work == work]
+    room = heldout * sum(scene.speeches for scene in own)
+    drawn = []
+    for scene in sorted(own, key=lambda scene: _draw(seed, scene.key)):
+        if 0 < scene.speeches <= room:
+            drawn.append(scene)
+            room -= scene.speeches
+    return drawn
 
 
 def exchanges(scene: Scene, persona: str, window: int) -> list[Exchange]:
@@ -259,7 +274,8 @@ def _said(row: Row, named: bool) -> str:
 
 def _scene(work: str, name: str, rows: Sequence[Row], persona: str) -> Scene:
     kept = tuple(row for row in rows if row["kind"] != "speech" or is_said(row))
-    return Scene(work, name, kept, sum(row["kind"] == "speech" and row["persona"] == persona for row in kept))
+    speeches = [row for row in kept if row["kind"] == "speech"]
+    return Scene(work, name, kept, sum(row["persona"] == persona for row in speeches), len(speeches))
 
 
 def _pieces(rows: Sequence[Row]) -> list[Sequence[Row]]:

@@ -192,7 +192,7 @@ def _cast_files(recipe: Recipe, pattern: str) -> tuple[CastEntry, ...]:
     from understudy.recipe import CastEntry, Recipe
     from understudy.recipe_yaml import parse_yaml
 
-    paths = [Path(p) for p in sorted(glob.glob(str(recipe.path_of(pattern)), recursive=True))]
+    paths = [Path(p) for p in sorted(glob.glob(str(recipe.path_of(pattern)), recursive=True))]  # noqa: PTH207 - may be absolute
     if not paths:
         raise PersonaError(f"cast: {recipe.path_of(pattern)} matches no file; name a cast list (YAML) or cards (JSON)")
     entries: list[CastEntry] = []

@@ -58,6 +58,15 @@ def speakers(lines: Iterable[Line]) -> Counter[str]:
     return counts
 
 
+LEAST_SPEECH = 0.2
+"""A text of which less is speech is no script."""
+
+
+def speech_share(lines: Iterable[Line], characters: int) -> float:
+    """The share of a work's characters that lies within speeches."""
+    return sum(line.end - line.start for line in lines if line.kind == "speech") / max(1, characters)
+
+
 def assign(lines: Iterable[Line], cast: Sequence[Role], work: str) -> list[Line]:
     """The lines with the persona of each speaker that the cast knows.
 

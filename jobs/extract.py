@@ -1,0 +1,217 @@
+"""The extract stage: texts to lines, one Parquet table per work, with Ray Data over any number of files.
+
+    runs/<recipe>/extract/<fingerprint>/lines.parquet
+
+A work's fingerprint covers its bytes, how it is read, and those names of the cast that occur in it: an alias that a
+work does not contain changes nothing there. A file that cannot be read is set aside with its reason; the rest goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.cast import remember_speakers
+from jobs.stage import StageResult, Unit, read_latest, say, write_latest
+from understudy.corpus import Work, decode, find_works, load, read_bytes
+from understudy.dataset import lines_table, persona_view
+from understudy.errors import CorpusError
+from understudy.persona import cast_entries, cast_entry_persona
+from understudy.recipe import AutoCastEntry, Recipe
+from understudy.record import rows_digest, table_digest
+from understudy.script import LEAST_SPEECH, assign, name_key, parse, plays, speakers, speech_share
+from understudy.store import Store
+
+VERSION = 1
+CHECKED_HERE_BYTES = 64 << 20
+"""Works that seem up to date are checked in this process when they are smaller than this together."""
+
+
+@dataclass(frozen=True, slots=True)
+class CastNames:
+    """What the parser needs of one persona."""
+
+    name: str
+    display_name: str
+    aliases: tuple[str, ...]
+    works: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Everything that one work's extraction depends on, fit to travel to a worker."""
+
+    recipe: str
+    store: Store
+    work: Work
+    layout: str
+    cast: tuple[CastNames, ...]
+    force: bool
+
+
+def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
+    """Extract every work of `recipe`'s corpus; works that did not change are skipped.
+
+    Raises CorpusError when a path matches nothing, or when no work could be read at all.
+    """
+    began = time.time()
+    store = Store.open(recipe.store, Path(recipe.folder or "."))
+    works = find_works(recipe)
+    if not works:
+        raise CorpusError(f"{recipe.name}: the corpus is empty; add `corpus: [{{path: TEXT}}]`")
+    cast = _cast_names(recipe, store, works)
+    tasks = [Task(recipe.name, store, work, work.entry.layout or recipe.extract.layout, cast, force) for work in works]
+    results: list[dict[str, Any]] = []
+    for result in _extracted(tasks, recipe):
+        results.append(result)
+        _report(result, len(results), len(tasks))
+    bad = [result for result in results if result["problem"]]
+    good = [result for result in results if not result["problem"]]
+    if not good:
+        more = f" (and {len(bad) - 1} more works)" if len(bad) > 1 else ""
+        raise CorpusError(f"{bad[0]['problem']}{more}")
+    skipped = sum(result["skipped"] for result in good)
+    if skipped:
+        say("extract", f"{skipped} of {len(tasks)} works up to date, skipped")
+    units = {result["work"]: result["fingerprint"] for result in sorted(good, key=lambda r: r["work"])}
+    write_latest(store, recipe.name, "extract", units)
+    counts: Counter[str] = Counter()
+    for result in good:
+        counts.update({name: result["counts"][name] for name in ("lines", "speeches", "unassigned")})
+    totals = {"works": len(good), "set_aside": len(bad), **counts}
+    details = {"set_aside": {result["work"]: result["problem"] for result in bad}} if bad else {}
+    made = tuple(result["work"] for result in good if not result["skipped"])
+    return StageResult("extract", store, recipe.name, units, made, totals, time.time() - began, details)
+
+
+def extract_work(task: Task) -> dict[str, Any]:
+    """Read, parse and write one work; a row that says how it went. Never raises for a bad text."""
+    work = task.work.name
+    row: dict[str, Any] = {"work": work, "problem": "", "fingerprint": "", "skipped": False, "counts": {}}
+    started = time.time()
+    try:
+        raw = read_bytes(task.work.location)
+        decoded = decode(raw, task.work.entry.encoding, task.work.location)
+        unit = _unit(task, raw, decoded.text)
+        row["fingerprint"] = unit.fingerprint
+        if task.force:
+            task.store.delete(f"{unit.key}/record.json")
+        elif record := unit.record(task.store):
+            return {**row, "skipped": True, "counts": record.counts}
+        lines = assign(parse(decoded.text, work, task.layout), task.cast, work)
+        found = Counter(line.kind for line in lines)
+        _refuse_prose(task, decoded.text, lines)
+        table = lines_table(lines)
+        rows = table.to_pylist()
+        personas = sorted({line.persona for line in lines if line.persona})
+        counts = {
+            "lines": len(lines),
+            "speeches": found["speech"],
+            "unassigned": sum(line.kind == "speech" and line.persona is None for line in lines),
+            "kinds": dict(sorted(found.items())),
+            "encoding": {"name": decoded.encoding, "confidence": round(decoded.confidence, 3)},
+            "method": next((line.method for line in lines if line.kind == "speech"), ""),
+            "characters": len(decoded.text),
+            "views": {name: rows_digest(persona_view(rows, name)) for name in personas},
+        }
+        key = f"{unit.key}/lines.parquet"
+        task.store.write_table(key, table)
+        unit.finish(task.store, {"lines.parquet": table_digest(table)}, counts, started)
+    except CorpusError as error:
+        return {**row, "problem": str(error)}
+    return {**row, "counts": counts}
+
+
+def _unit(task: Task, raw: bytes, text: str) -> Unit:
+    seen = name_key(text)
+    names = [
+        [role.name, sorted(n for n in {role.name, role.display_name, *role.aliases} if name_key(n) in seen)]
+        for role in sorted(task.cast, key=lambda role: role.name)
+        if plays(role, task.work.name)
+    ]
+    entry = task.work.entry
+    config = {
+        "work": task.work.name,
+        "kind": entry.kind,
+        "layout": task.layout,
+        "encoding": entry.encoding,
+        "cast": [pair for pair in names if pair[1]],
+    }
+    rights = entry.rights.model_dump()
+    inputs = {"text": hashlib.sha256(raw).hexdigest()}
+    return Unit(
+        task.recipe, "extract", VERSION, task.work.name, config, inputs, (rights,) if any(rights.values()) else ()
+    )
+
+
+def _refuse_prose(task: Task, text: str, lines: Sequence[Any]) -> None:
+    where = task.work.location
+    if task.work.entry.kind == "prose":
+        raise CorpusError(f"{where}: kind prose cannot be read by this version; give a script (NAME: line)")
+    share = speech_share(lines, len(text))
+    if share == 0 or (task.work.entry.kind == "auto" and share < LEAST_SPEECH):
+        raise CorpusError(
+            f"{where}: no script (`NAME: line`, or `NAME.` above it): {share:.0%} of it is speech; if it is one, "
+            "say `kind: script` and its layout in the recipe's corpus entry"
+        )
+
+
+def _cast_names(recipe: Recipe, store: Store, works: Sequence[Work]) -> tuple[CastNames, ...]:
+    ranked: list[tuple[str, int]] | None = None
+    if isinstance(recipe.cast, AutoCastEntry):
+        counts: Counter[str] = Counter()
+        for work in works:
+            try:
+                text = load(work).text
+            except CorpusError:
+                continue  # extraction sets this work aside and says why
+            counts.update(speakers(parse(text, work.name, work.entry.layout or recipe.extract.layout)))
+        ranked = counts.most_common()
+        remember_speakers(recipe, store, ranked)
+    personas = [cast_entry_persona(entry, recipe) for entry in cast_entries(recipe, ranked)]
+    return tuple(CastNames(p.name, p.display_name, p.aliases, p.works) for p in personas)
+
+
+def _extracted(tasks: Sequence[Task], recipe: Recipe) -> Iterator[dict[str, Any]]:
+    """One row per task, in any order, as each is done."""
+    if _all_current(tasks):
+        yield from map(extract_work, tasks)
+        return
+    import ray.data
+
+    from cluster import runtime
+
+    runtime.start()
+    runtime.quiet_data()
+    cpus = recipe.resources.extract.cpus or 0.5
+    items = [{"task": task} for task in tasks]
+    dataset = ray.data.from_items(items, override_num_blocks=min(len(items), 200))
+    for row in dataset.map(_row_of, num_cpus=cpus).iter_rows():
+        yield json.loads(row["row"])
+
+
+def _row_of(item: dict[str, Any]) -> dict[str, Any]:
+    return {"row": json.dumps(extract_work(item["task"]))}
+
+
+def _all_current(tasks: Sequence[Task]) -> bool:
+    """Whether every work was extracted before and the texts are small: then starting Ray takes longer than to look."""
+    latest = read_latest(tasks[0].store, tasks[0].recipe, "extract")
+    if tasks[0].force or any(task.work.name not in latest or "://" in task.work.location for task in tasks):
+        return False
+    return sum(Path(task.work.location).stat().st_size for task in tasks) < CHECKED_HERE_BYTES
+
+
+def _report(result: dict[str, Any], number: int, total: int) -> None:
+    if result["problem"]:
+        say("extract", f"[{number}/{total}] set aside: {result['problem']}")
+    elif not result["skipped"]:
+        counts = result["counts"]
+        text = f"{counts['speeches']} speeches, {counts['unassigned']} of them by nobody in the cast"
+        say("extract", f"[{number}/{total}] {result['work']}: {text}; {counts['method']}, {counts['encoding']['name']}")
