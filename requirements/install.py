@@ -135,7 +135,7 @@ def requirements_of(lock: Path) -> list[str]:
 def wanted_stamp(kind: str) -> dict[str, str]:
     """What the stamp of a whole .venv says."""
     lock = REPOSITORY / "requirements" / f"lock-{kind}.txt"
-    return {"kind": kind, "lock": hashlib.sha256(lock.read_bytes()).hexdigest(), "path": str(REPOSITORY)}
+    return {"kind": kind, "path": str(REPOSITORY), "lock": hashlib.sha256(lock.read_bytes()).hexdigest()}
 
 
 def read_stamp() -> dict[str, str]:
@@ -144,6 +144,14 @@ def read_stamp() -> dict[str, str]:
         return json.loads(STAMP.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+
+
+def is_ready(kind: str) -> bool:
+    """Whether .venv is whole, and of the Python that was asked for if one was."""
+    if read_stamp() != wanted_stamp(kind):
+        return False
+    asked = os.environ.get("PYTHON")
+    return not asked or python_version(find_python()) == python_version(str(VENV / "bin" / "python"))
 
 
 def run(command: list[str], what: str, expect: int = 0, **environment: str) -> bool:
@@ -185,26 +193,30 @@ def last_error() -> str:
     return (reasons or lines or ["no output"])[-1]
 
 
-def make_venv(python: str) -> str:
-    """A .venv that runs: kept if it does and lies where it was made, else made anew."""
-    interpreter = VENV / "bin" / "python"
-    moved = read_stamp().get("path", str(REPOSITORY)) != str(REPOSITORY)
-    usable = not moved and python_version(str(interpreter)) in SUPPORTED
+def make_venv(python: str, kind: str) -> str:
+    """A .venv that runs: kept if it does, lies where it was made and is for this kind of machine, else made anew."""
+    interpreter = str(VENV / "bin" / "python")
+    wanted = wanted_stamp(kind)
+    stamp = {**wanted, **read_stamp()}
+    usable = (stamp["kind"], stamp["path"]) == (kind, str(REPOSITORY))
+    version = python_version(interpreter) if usable else None
+    usable = version == python_version(python) if os.environ.get("PYTHON") else version in SUPPORTED
     if usable:
-        check = [str(interpreter), "-m", "pip", "--version"]
+        check = [interpreter, "-m", "pip", "--version"]
         usable = subprocess.run(check, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
-    if VENV.exists() and not usable:
-        say(f"{VENV} was moved or is broken, making it anew")
+    if VENV.exists() and usable:
+        say("there is a .venv already, going on from what it holds")
+    elif VENV.exists():
+        say("the .venv here was moved, is broken or is for something else: making it anew")
         shutil.rmtree(str(VENV))
     if not usable:
         VENV.mkdir()
         if not run([python, "-m", "venv", str(VENV)], "virtual environment"):
             shutil.rmtree(str(VENV))
-            version = ".".join(map(str, python_version(python) or ()))
-            raise SetupError(f"{python} has no venv: apt install python{version}-venv, or say PYTHON=/another/python3")
-    if STAMP.exists():
-        STAMP.unlink()
-    return str(interpreter)
+            number = ".".join(map(str, python_version(python) or ()))
+            raise SetupError(f"{python} has no venv: apt install python{number}-venv, or say PYTHON=/another/python3")
+    STAMP.write_text(json.dumps({**wanted, "lock": "not all of it yet"}) + "\n", encoding="utf-8")
+    return interpreter
 
 
 def drop_cut_short() -> None:
@@ -223,7 +235,8 @@ def install_torch(pip: list[str], line: str) -> None:
     if run(command, line):
         return
     if "+cpu" not in line or not run([*command, "--extra-index-url", TORCH_CPU_INDEX], f"{line} from PyTorch's index"):
-        raise SetupError(f"torch could not be installed: {last_error()} (all of it in {LOG})", 1)
+        where = f"; it needs pip's index or find-links to hold it, or {TORCH_CPU_INDEX}" if "+cpu" in line else ""
+        raise SetupError(f"torch could not be installed: {last_error()}{where} (all of it in {LOG})", 1)
 
 
 def install(python: str, kind: str) -> None:
@@ -252,7 +265,7 @@ def install(python: str, kind: str) -> None:
 def main() -> None:
     """Check, make, install, stamp."""
     kind, why = kind_of_machine()
-    if read_stamp() == wanted_stamp(kind):
+    if is_ready(kind):
         return
     check_machine()
     python = find_python()
@@ -262,7 +275,7 @@ def main() -> None:
     except OSError:
         say("another set-up of this checkout is running, waiting for it")
         fcntl.flock(with_lock, fcntl.LOCK_EX)
-        if read_stamp() == wanted_stamp(kind):
+        if is_ready(kind):
             return
     size = SIZE_GB[kind]
     free = shutil.disk_usage(str(REPOSITORY)).free / 1e9
@@ -271,9 +284,7 @@ def main() -> None:
     started = time.monotonic()
     version = ".".join(map(str, python_version(python) or ()))
     say(f"{kind} packages ({why}), Python {version} ({python}), into .venv: about {size} GB, 3 to 6 minutes, once")
-    if VENV.exists():
-        say("there is a .venv already, going on from what it holds")
-    interpreter = make_venv(python)
+    interpreter = make_venv(python, kind)
     drop_cut_short()
     install(interpreter, kind)
     STAMP.write_text(json.dumps(wanted_stamp(kind)) + "\n", encoding="utf-8")
