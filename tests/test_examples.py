@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from understudy import conversation
 from understudy.persona import Persona, cast_entries, cast_entry_persona
 from understudy.prompts import system_text
 from understudy.recipe import Recipe, load
@@ -89,6 +91,15 @@ def test_scenes_are_many_and_each_voice_is_in_a_dozen(play: list[Line]) -> None:
     scenes = {voice: {line.scene for line in speeches(play) if line.persona == voice} for voice in VOICES}
     assert len({line.scene for line in speeches(play)}) >= 45
     assert all(len(found) >= 12 for found in scenes.values())
+
+
+@pytest.mark.parametrize("voice", VOICES)
+def test_a_tenth_of_each_voice_is_held_out_by_the_recipe(play: list[Line], voice: str) -> None:
+    curate = load(EXAMPLES / "demo" / "recipe.yaml").curate
+    scenes = conversation.scenes([asdict(line) for line in play], voice)
+    splits = conversation.split(scenes, curate.heldout, curate.seed)
+    held = sum(scene.turns for scene in scenes if splits.get(scene.key) == "heldout")
+    assert 0.08 <= held / sum(scene.turns for scene in scenes) <= 0.12
 
 
 def test_the_play_has_directions_before_within_and_between_speeches(play: list[Line]) -> None:
