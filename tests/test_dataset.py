@@ -7,8 +7,8 @@ from collections import Counter
 
 import pyarrow as pa
 import pytest
+from test_conversation import ME, line, play, random_work
 
-from tests.test_conversation import ME, line, play, random_work
 from understudy.conversation import Message
 from understudy.dataset import (
     DUPLICATE,

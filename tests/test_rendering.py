@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from bases import make_tokenizer
 
-from tests.bases import make_tokenizer
 from understudy.conversation import OPENING, Message
 from understudy.errors import BaseError, InputError
 from understudy.rendering import MARK, Renderer, adapt, neutralise, neutralise_messages, template_variables, with_system
