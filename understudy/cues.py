@@ -12,14 +12,12 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from understudy.layout import (
-    READERS,
-    Cue,
-    Row,
-    bracketed,
+from understudy.layout import READERS, Cue, Row, bracketed
+from understudy.stage_words import (
     is_cast_list,
     is_heading,
     is_name,
+    is_of_book,
     is_setting,
     is_titled,
     is_upper,
@@ -90,10 +88,10 @@ def _look(page: Sequence[Row], layout: str) -> tuple[list[Mark], list[Cue | None
                 verdict = verdicts.get(name)
                 if verdict is None:
                     verdict = verdicts[name] = _verdict(name, layout)
-                if verdict is Mark.CUE:
+                if verdict is Mark.CUE and (len(names) > 2 or layout == "block" or not is_of_book(name)):
                     names[name] += 1
                 else:
-                    mark, cue = verdict, None
+                    mark, cue = Mark.DIRECTION if verdict is Mark.CUE else verdict, None
         marks.append(mark)
         cues.append(cue)
     return marks, cues, names
@@ -143,6 +141,7 @@ class _Judge:
         total = sum(count for _, count in repeated)
         capitals = sum(count for name, count in repeated if self.upper[name])
         self.capitals = capitals > 0.7 * total if layout != "block" else capitals > 0.25 * total and capitals > 0
+        self.tight = marks.count(Mark.BLANK) < 0.1 * len(marks)
         self.loose = layout == "block" and self._is_loose()
         self.run_on = self._run_on()
 
@@ -196,10 +195,14 @@ class _Judge:
             return upper if self.capitals else titled and (count > 2 or (count > 1 and self.run_on < 0.5))
         if count > 1:
             if upper or titled:
+                if _UNKNOWN.fullmatch(name):
+                    return True
                 return upper or not self.capitals or count > 3 or self.run_on < 0.1
             return count > 2 and len(name.split()) <= 2 and self.run_on < 0.5
         if upper:
             return True
+        if _UNKNOWN.fullmatch(name):
+            return count > 1
         if not titled or (self.capitals and self.run_on > 0.02):
             return False
         if self.run_on < 0.05:
@@ -221,11 +224,11 @@ class _Judge:
             follower = self.cues[index + 1] if index + 1 < len(self.cues) else None
             if follower and self._sure(follower.name) and not self.loose:
                 return False
-            return self.names[name] > 1 or above is not Mark.TEXT or self.run_on > 1
+            return self.names[name] > 1 or above is not Mark.TEXT or self.tight
         return (
             self.titled[name]
             and not previous_cue
-            and above is not Mark.TEXT
+            and (above is not Mark.TEXT or (self.tight and self.names[name] > 2))
             and (self.names[name] > 2 or cue.directions_end > cue.directions or self.names.total() > 4)
         )
 
@@ -247,7 +250,8 @@ def _mark_front(page: Sequence[Row], marks: list[Mark], cues: list[Cue | None], 
     """Lists of characters are front matter up to the next heading, or to where the first of the listed speaks."""
     index = 0
     while index < len(marks):
-        if marks[index] is not Mark.BLANK and is_cast_list(page[index].body.lstrip("# ")):
+        body = page[index].body
+        if body and len(body) < 60 and body[-1] not in ",;!?" and is_cast_list(body):
             end = _end_of_list(marks, cues, index + 1)
             for row in range(index, end):
                 if marks[row] is not Mark.BLANK:

@@ -48,7 +48,7 @@ _HAN_BREAK = re.compile(
 _BEFORE_GLUED = frozenset(".!?…。！？”\"»)）]】—～~–-’'」』")
 _LEADS_IN = frozenset("对问跟和与向叫喊给告诉请是说道让把被到见找于及为替像以从在的、，,：:；;")
 _SPOKEN = re.compile(
-    r"[?!]|\b(?:i|my|me|you|your|we|our|us|ich|mich|mir|mein\w*|du|dich|dir|dein\w*|wir|uns|unser\w*|ihr|euch|euer|eur\w*"
+    r"[?!]|\b(?:i|my|me|you|your|we|our|us|ich|mich|mir|mein(?:e[rnms]?)?|du|dich|dir|dein(?:e[rnms]?)?|wir|uns|unser\w*|euch|euer|eure\w*"
     r"|je|j|moi|mon|ma|mes|tu|toi|ton|nous|vous|votre|vos|я|меня|мне|мы|нас|ты|тебя|вы|вас|io|mi|noi|voi|yo|nosotros)\b",
     re.IGNORECASE,
 )
@@ -71,16 +71,19 @@ class Stage:
         marks = reading.marks
         first = next((i for i, mark in enumerate(marks) if mark is Mark.CUE), len(marks))
         self.headed = Mark.HEADING in marks[first:]
+        self.manners: set[str] = set()
         self.aside = self._brackets_are_directions()
 
     def _brackets_are_directions(self) -> bool:
         """False where directions stand in the cues and hardly ever within a speech: then a bracket there is spoken."""
-        in_cues = sum(cue.directions_end > cue.directions for cue in self.reading.cues if cue)
-        alone = sum(
-            row.body.count("(") + row.body.count("（")
-            for row, mark in zip(self.page, self.reading.marks, strict=True)
-            if mark is not Mark.TEXT and mark is not Mark.CUE
-        )
+        in_cues = alone = 0
+        for row, mark, cue in zip(self.page, self.reading.marks, self.reading.cues, strict=True):
+            if cue is not None:
+                if cue.directions_end > cue.directions:
+                    in_cues += 1
+                    self.manners.add(row.body[cue.directions : cue.directions_end].casefold().strip(" .()（）*_"))
+            elif mark is Mark.DIRECTION or mark is Mark.HEADING:
+                alone += row.body.count("(") + row.body.count("（")
         within = self.flat.count("(") + self.flat.count("（") - in_cues - alone
         return in_cues < 10 or within > 0.15 * in_cues
 
@@ -251,9 +254,18 @@ class Stage:
             return False
         if mark in "[［":
             return not self.reading.square
-        if _SPOKEN.search(content):
+        if self._known(content):
+            return True
+        before, after = segment[:first].rstrip()[-1:], segment[last : last + 3].lstrip()[:1]
+        if not self.aside:
             return False
-        return self.aside or not segment[:first].strip()
+        if not before:
+            return True
+        within = before not in ".!?…–—-:" and (after.islower() or after in ",;")
+        return _SPOKEN.search(content) is None and not (within and content.count(" ") > 2)
+
+    def _known(self, content: str) -> bool:
+        return content.casefold().strip(" .") in self.manners
 
     def _glued(self, segment: str) -> Iterator[_Glued]:
         """Where another speaker of the work begins within a speech."""

@@ -74,10 +74,10 @@ def assign(lines: Iterable[Line], cast: Sequence[Role], work: str) -> list[Line]
     `works` are shell patterns for the work's id: elsewhere the entry holds nothing. Raises PersonaError where two
     personas claim one name in this work.
     """
-    owners = _owners(cast, work)
+    known = owners(cast, work)
     return [
-        replace(line, persona=owners.get(name_key(line.speaker)))
-        if line.speaker and line.persona != owners.get(name_key(line.speaker))
+        replace(line, persona=known.get(name_key(line.speaker)))
+        if line.speaker and line.persona != known.get(name_key(line.speaker))
         else line
         for line in lines
     ]
@@ -88,19 +88,20 @@ def plays(role: Role, work: str) -> bool:
     return any(fnmatchcase(work.casefold(), pattern.casefold()) for pattern in role.works)
 
 
-def _owners(cast: Sequence[Role], work: str) -> dict[str, str]:
-    owners: dict[str, str] = {}
+def owners(cast: Sequence[Role], work: str) -> dict[str, str]:
+    """Persona by `name_key` of every name that holds in `work`; PersonaError where two personas claim one name."""
+    found: dict[str, str] = {}
     for role in cast:
         if not plays(role, work):
             continue
         for alias in (role.name, role.display_name, *role.aliases):
             key = name_key(alias or "")
-            other = owners.setdefault(key, role.name) if key else role.name
+            other = found.setdefault(key, role.name) if key else role.name
             if other != role.name:
                 raise PersonaError(
                     f"{alias!r} means both {other} and {role.name} in {work}: take it from one of them, or limit `works`"
                 )
-    return owners
+    return found
 
 
 _UNSEEN = re.compile(r"[\s【】\[\]_*.·・]+")
