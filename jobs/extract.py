@@ -2,8 +2,8 @@
 
     runs/<recipe>/extract/<fingerprint>/lines.parquet
 
-A work's fingerprint covers its bytes, how it is read, and those names of the cast that occur in it: an alias that a
-work does not contain changes nothing there. A file that cannot be read is set aside with its reason; the rest goes on.
+A work's fingerprint covers its bytes, how it is read, and which persona each of its speakers is: an alias by which
+nobody speaks there changes nothing there. A file that cannot be read is set aside with its reason; the rest goes on.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 
 from jobs.cast import remember_speakers
 from jobs.stage import StageResult, Unit, read_latest, say, write_latest
-from understudy.corpus import Work, decode, find_works, load, read_bytes
+from understudy.corpus import Decoded, Work, decode, find_works, load, read_bytes
 from understudy.dataset import lines_table, persona_view
 from understudy.errors import CorpusError
 from understudy.persona import cast_entries, cast_entry_persona
 from understudy.recipe import AutoCastEntry, Recipe
-from understudy.record import rows_digest, table_digest
-from understudy.script import LEAST_SPEECH, assign, name_key, parse, plays, speakers, speech_share
+from understudy.record import output_key, read_record, rows_digest, table_digest
+from understudy.script import LEAST_SPEECH, Line, assign, name_key, owners, parse, speakers, speech_share
 from understudy.store import Store
 
 VERSION = 1
@@ -97,14 +97,20 @@ def extract_work(task: Task) -> dict[str, Any]:
     started = time.time()
     try:
         raw = read_bytes(task.work.location)
-        decoded = decode(raw, task.work.entry.encoding, task.work.location)
-        unit = _unit(task, raw, decoded.text)
+        digest = hashlib.sha256(raw).hexdigest()
+        known = None if task.force else _known_speakers(task, digest)
+        parsed: tuple[Decoded, list[Line]] | None = None
+        if known is None:
+            parsed = _parsed(task, raw)
+            known = sorted(map(name_key, speakers(parsed[1])))
+        unit = _unit(task, digest, known)
         row["fingerprint"] = unit.fingerprint
         if task.force:
             task.store.delete(f"{unit.key}/record.json")
         elif record := unit.record(task.store):
             return {**row, "skipped": True, "counts": record.counts}
-        lines = assign(parse(decoded.text, work, task.layout), task.cast, work)
+        decoded, lines = parsed or _parsed(task, raw)
+        lines = assign(lines, task.cast, work)
         found = Counter(line.kind for line in lines)
         _refuse_prose(task, decoded.text, lines)
         table = lines_table(lines)
@@ -118,6 +124,7 @@ def extract_work(task: Task) -> dict[str, Any]:
             "encoding": {"name": decoded.encoding, "confidence": round(decoded.confidence, 3)},
             "method": next((line.method for line in lines if line.kind == "speech"), ""),
             "characters": len(decoded.text),
+            "speakers": known,
             "views": {name: rows_digest(persona_view(rows, name)) for name in personas},
         }
         key = f"{unit.key}/lines.parquet"
@@ -128,26 +135,33 @@ def extract_work(task: Task) -> dict[str, Any]:
     return {**row, "counts": counts}
 
 
-def _unit(task: Task, raw: bytes, text: str) -> Unit:
-    seen = name_key(text)
-    names = [
-        [role.name, sorted(n for n in {role.name, role.display_name, *role.aliases} if name_key(n) in seen)]
-        for role in sorted(task.cast, key=lambda role: role.name)
-        if plays(role, task.work.name)
-    ]
+def _parsed(task: Task, raw: bytes) -> tuple[Decoded, list[Line]]:
+    decoded = decode(raw, task.work.entry.encoding, task.work.location)
+    return decoded, parse(decoded.text, task.work.name, task.layout)
+
+
+def _reading(task: Task) -> dict[str, Any]:
     entry = task.work.entry
-    config = {
-        "work": task.work.name,
-        "kind": entry.kind,
-        "layout": task.layout,
-        "encoding": entry.encoding,
-        "cast": [pair for pair in names if pair[1]],
-    }
-    rights = entry.rights.model_dump()
-    inputs = {"text": hashlib.sha256(raw).hexdigest()}
-    return Unit(
-        task.recipe, "extract", VERSION, task.work.name, config, inputs, (rights,) if any(rights.values()) else ()
-    )
+    return {"work": task.work.name, "kind": entry.kind, "layout": task.layout, "encoding": entry.encoding}
+
+
+def _unit(task: Task, digest: str, known: Sequence[str]) -> Unit:
+    """The work as planned: of the cast only what its own speakers are mapped to counts."""
+    roles = owners(task.cast, task.work.name)
+    config = {**_reading(task), "cast": {name: roles[name] for name in sorted(known) if name in roles}}
+    rights = task.work.entry.rights.model_dump()
+    kept = (rights,) if any(rights.values()) else ()
+    return Unit(task.recipe, "extract", VERSION, task.work.name, config, {"text": digest}, kept)
+
+
+def _known_speakers(task: Task, digest: str) -> list[str] | None:
+    """Who speaks in this very text, if it was read the same way before: then nothing needs to be parsed to compare."""
+    before = read_latest(task.store, task.recipe, "extract").get(task.work.name)
+    record = read_record(task.store, output_key(task.recipe, "extract", before)) if before else None
+    if record is None or record.stage_version != VERSION or record.inputs != {"text": digest}:
+        return None
+    same = {name: value for name, value in record.config.items() if name != "cast"} == _reading(task)
+    return record.counts["speakers"] if same else None
 
 
 def _refuse_prose(task: Task, text: str, lines: Sequence[Any]) -> None:

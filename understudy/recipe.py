@@ -124,7 +124,7 @@ class AutoCastEntry(Part):
 class ModelConfig(Part):
     """The base that every adapter stands on."""
 
-    base: str = Field("builtin:tiny", min_length=1)
+    base: Annotated[str, Field(min_length=1)] = "builtin:tiny"
     """`builtin:tiny`, a hub id, a local folder, or s3://..."""
     source: Literal["auto", "hf", "modelscope", "s3", "path"] = "auto"
     revision: str | None = None

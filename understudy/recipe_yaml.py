@@ -65,7 +65,7 @@ def parse_yaml(text: str, where: str) -> Any:
     from ruamel.yaml.events import AliasEvent, MappingStartEvent, ScalarEvent, SequenceStartEvent
 
     yaml = YAML(typ="safe", pure=True)
-    yaml.version = (1, 2)  # type: ignore[assignment]
+    yaml.version = (1, 2)
     try:
         aliases = 0
         for event in YAML(typ="safe", pure=True).parse(io.StringIO(text)):

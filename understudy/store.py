@@ -86,12 +86,15 @@ class Store:
             with _named(self.uri):
                 return LocalStore(self.uri, mkdir=True)
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-        plain: dict[str, Any] = {"allow_http": True} if endpoint.startswith("http://") else {}
-        # Two waits keep a mistyped endpoint from hanging a command for minutes.
         return S3Store.from_url(
             self.uri,
             **({"endpoint": endpoint} if endpoint else {}),
-            client_options={**plain, "connect_timeout": "10s", "timeout": "120s"},
+            # The two limits keep a mistyped endpoint from hanging a command for minutes.
+            client_options={
+                "allow_http": endpoint.startswith("http://"),
+                "connect_timeout": "10s",
+                "timeout": "120s",
+            },
         )
 
     def put(self, key: str, data: bytes) -> None:

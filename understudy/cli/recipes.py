@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from understudy.cli.options import Json, Overrides, RecipePath, load_recipe, print_json
+
+if TYPE_CHECKING:
+    from understudy.drafting import Speaker
 
 app = typer.Typer(help="Recipes: new, list, copy, show, check, schema.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -88,7 +92,7 @@ def new(
 
     Example: understudy recipe new play.txt -o play.yaml --top 3
     """
-    from understudy.drafting import Speaker, draft
+    from understudy.drafting import draft
     from understudy.errors import InputError
     from understudy.look import look
 
@@ -104,7 +108,7 @@ def new(
     validated(parse_yaml(text, str(target)), str(target))  # e.g. --name "Not A Name" is refused before it is written
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
-    speakers: list[Speaker] = seen.speakers
+    speakers = seen.speakers
     if json:
         rows = [{"speaker": s.name, "lines": s.lines, "works": s.works, "cast": s in chosen} for s in speakers]
         print_json({"recipe": str(target), "works": [str(path) for path in seen.paths], "speakers": rows})
@@ -181,7 +185,7 @@ def _presets() -> list[dict[str, Any]]:
     return rows
 
 
-def _chosen_speakers(speakers: list[Any], cast: str | None, top: int, min_lines: int) -> list[Any]:
+def _chosen_speakers(speakers: Sequence[Speaker], cast: str | None, top: int, min_lines: int) -> list[Speaker]:
     from understudy.errors import InputError
 
     if cast is None:
