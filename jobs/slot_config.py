@@ -61,9 +61,11 @@ class SlotConfig:
             raise InputError(f"{self.name}: rank, micro_batch_size and gradient_accumulation_steps must be at least 1")
 
     def total_steps(self, samples: int) -> int:
-        """Optimiser steps over `samples` sequences; an epoch's last step may hold fewer rows."""
-        if self.steps is not None or not samples:
-            return self.steps or 0
+        """Optimiser steps over `samples` sequences, none without any; an epoch's last step may hold fewer rows."""
+        if not samples:
+            return 0
+        if self.steps is not None:
+            return self.steps
         return math.ceil(self.epochs * self.steps_per_epoch(samples))
 
     def steps_per_epoch(self, samples: int) -> int:

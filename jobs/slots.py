@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -61,6 +61,7 @@ class Slots:
     """K adapters over one frozen base, trained in step; hooks on the base's layers until `close()`.
 
     `dtype` is that of weights and moments: fp32 (over any base), float64 for proofs. The layers compute in the base's.
+    One forward pass carries whole micro batches of at most `max_tokens` tokens with padding (of one slot at least).
     """
 
     def __init__(
@@ -69,10 +70,12 @@ class Slots:
         configs: Sequence[SlotConfig],
         samples: Sequence[Sequence[Sample]] | None = None,
         dtype: torch.dtype = torch.float32,
+        max_tokens: int = 8192,
     ) -> None:
         for config in configs:
             config.check()
         rows = samples if samples is not None else [()] * len(configs)
+        self.max_tokens = max_tokens
         self.model = model.requires_grad_(False).eval()
         self.states = [
             SlotState(config, tuple(own), config.total_steps(len(own)))
@@ -123,6 +126,18 @@ class Slots:
             targeted = tuple(name in own for own in targets)
             self._layers.append(_Layer(name, leaves[0], leaves[1], offset, targeted))
             offset = end
+
+    @classmethod
+    def of_adapters(cls, model: nn.Module, adapters: Sequence[LoraWeights]) -> Slots:
+        """Trained adapters side by side over one base, to `score` and `generate` with; slot k is `adapters[k]`."""
+        configs = [
+            SlotConfig(f"adapter-{k}", w.rank, w.alpha, w.rslora, target_modules=tuple(sorted(w.layers)))
+            for k, w in enumerate(adapters)
+        ]
+        slots = cls(model, configs)
+        for k, weights in enumerate(adapters):
+            slots.load(k, weights)
+        return slots
 
     def close(self) -> None:
         """Take the hooks off; the base is as it was."""
@@ -210,8 +225,7 @@ class Slots:
         sums = dict.fromkeys(active, 0.0)
         leaves = [leaf for layer in self._layers for leaf in (layer.a, layer.b)]
         self._grad.zero_()
-        for turn in range(max(len(micros) for micros in batches.values())):
-            groups = [(k, batches[k][turn]) for k in active if turn < len(batches[k])]
+        for groups in _forwards(batches, self.max_tokens):
             losses, _ = self._losses(groups)
             parts = losses.split([sum(trained_tokens(s) for s in own) for _, own in groups])
             own_sums = torch.stack([part.sum() for part in parts])
@@ -397,3 +411,22 @@ class Slots:
             ends = [i for i, token in enumerate(row) if token in stop]
             replies.append(row[: ends[0]] if ends else row)
         return replies
+
+
+def _forwards(
+    batches: Mapping[int, Sequence[Sequence[Sample]]], max_tokens: int
+) -> Iterator[list[tuple[int, Sequence[Sample]]]]:
+    """The micro batches of one step as forward passes: slots of like length together, for less padding."""
+    for turn in range(max(len(micros) for micros in batches.values())):
+        found = [
+            (max(len(s.input_ids) for s in micros[turn]), k) for k, micros in batches.items() if turn < len(micros)
+        ]
+        together: list[int] = []
+        rows = 0
+        for length, k in sorted(found):
+            if together and (rows + len(batches[k][turn])) * length > max_tokens:
+                yield [(slot, batches[slot][turn]) for slot in sorted(together)]
+                together, rows = [], 0
+            together.append(k)
+            rows += len(batches[k][turn])
+        yield [(slot, batches[slot][turn]) for slot in sorted(together)]
