@@ -2,6 +2,9 @@
 
 import os
 
+from understudy.telemetry import turn_off_telemetry
+
+turn_off_telemetry()
 os.environ.update(
     HF_HUB_OFFLINE="1",
     TOKENIZERS_PARALLELISM="false",

@@ -7,6 +7,8 @@ import os
 TELEMETRY_OFF = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
+    # `ray start` reports even that reports are off (ray 2.60, usage_stats_head.py): let it, to a closed port.
+    "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
     "DO_NOT_TRACK": "1",
