@@ -1,0 +1,73 @@
+"""The set-up refuses what it cannot use in one line, and the locks say all that a machine needs and no more."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = {kind: ROOT / "requirements" / f"lock-{kind}.txt" for kind in ("cpu", "cuda")}
+PYTHON_3_10 = "#!/bin/sh\necho 3 10\n"
+PYTHON_3_12 = "#!/bin/sh\necho 3 12\n"
+
+
+def set_up(checkout: Path, programs: dict[str, str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the installer of a checkout without .venv, with nothing on the PATH but `programs`."""
+    shutil.copytree(ROOT / "requirements", checkout / "requirements")
+    path = checkout / "bin"
+    path.mkdir()
+    for name, text in programs.items():
+        (path / name).write_text(text)
+        (path / name).chmod(0o755)
+    command = [sys.executable, str(checkout / "requirements" / "install.py")]
+    done = subprocess.run(command, env={"PATH": str(path), **environment}, capture_output=True, text=True)
+    assert not (checkout / ".venv").exists()
+    return done
+
+
+@pytest.mark.parametrize(
+    ("programs", "environment", "words"),
+    [
+        ({"g++": "", "python3": PYTHON_3_10}, {}, "no Python 3.11, 3.12 or 3.13 here (python3 is 3.10)"),
+        ({"g++": "", "python3": PYTHON_3_12}, {"PYTHON": "/nowhere/python3"}, "/nowhere/python3 does not run"),
+        ({"python3": PYTHON_3_12}, {}, "apt install g++"),
+        ({"g++": "", "python3": PYTHON_3_12}, {"KIND": "tpu"}, "KIND=tpu is neither cpu nor cuda"),
+    ],
+)
+def test_what_a_machine_lacks_is_one_line_and_exit_2(
+    tmp_path: Path, programs: dict[str, str], environment: dict[str, str], words: str
+):
+    done = set_up(tmp_path, programs, **environment)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize("kind", LOCKS)
+def test_a_lock_pins_everything_names_no_index_and_keeps_out_what_breaks_a_cpu_torch(kind: str):
+    lines = [line for line in LOCKS[kind].read_text().splitlines() if not line.startswith("#")]
+    assert all(re.match(r"[a-z0-9-]+==\S+( ; .*)?$", line) for line in lines)
+    names = {line.split("==")[0] for line in lines}
+    assert not names & {"torchvision", "torchaudio", "torchcodec"}
+    assert bool([name for name in names if name.startswith("nvidia-")]) == (kind == "cuda")
+
+
+@pytest.mark.parametrize("kind", LOCKS)
+def test_a_lock_holds_every_dependency_of_the_project_in_a_version_that_it_accepts(kind: str):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    locked = {}
+    for line in LOCKS[kind].read_text().splitlines():
+        if not line.startswith("#"):
+            requirement = Requirement(line)
+            locked[requirement.name] = str(requirement.specifier).removeprefix("==")
+    for text in project["dependencies"] + extras[kind] + extras["dev"]:
+        requirement = Requirement(text)
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        assert requirement.specifier.contains(locked[name]), f"{name}: make lock"
