@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -71,3 +72,36 @@ def test_a_lock_holds_every_dependency_of_the_project_in_a_version_that_it_accep
         requirement = Requirement(text)
         name = re.sub(r"[-_.]+", "-", requirement.name).lower()
         assert requirement.specifier.contains(locked[name]), f"{name}: make lock"
+
+
+@pytest.mark.parametrize(
+    ("smi", "kind", "words"),
+    [
+        ("#!/bin/sh\necho 580.95.05\n", "cuda", "580.95.05"),
+        ("#!/bin/sh\necho 550.54.15\n", "cpu", "older than 580"),
+        ("#!/bin/sh\necho driver not loaded >&2\nexit 9\n", "cpu", "no NVIDIA driver"),
+    ],
+)
+def test_the_driver_decides_between_the_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smi: str, kind: str, words: str
+):
+    (tmp_path / "nvidia-smi").write_text(smi)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("KIND", raising=False)
+    chosen, why = runpy.run_path(str(ROOT / "requirements" / "install.py"))["kind_of_machine"]()
+    assert (chosen, words in why) == (kind, True)
+
+
+def test_a_package_that_was_cut_short_is_forgotten_so_that_pip_unpacks_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    packages = tmp_path / ".venv" / "lib" / "python3.12" / "site-packages"
+    for name in ("whole-1.0.dist-info", "cut-1.0.dist-info"):
+        (packages / name).mkdir(parents=True)
+        (packages / name / "METADATA").touch()
+    (packages / "whole-1.0.dist-info" / "INSTALLER").write_text("pip\n")
+    drop_cut_short = runpy.run_path(str(ROOT / "requirements" / "install.py"))["drop_cut_short"]
+    monkeypatch.setitem(drop_cut_short.__globals__, "VENV", tmp_path / ".venv")
+    drop_cut_short()
+    assert [path.name for path in packages.iterdir()] == ["whole-1.0.dist-info"]
