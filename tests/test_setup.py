@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import runpy
 import shutil
@@ -48,6 +49,19 @@ def test_what_a_machine_lacks_is_one_line_and_exit_2(
     done = set_up(tmp_path, programs, **environment)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "words"),
+    [("machine", "riscv64", "needs Linux or WSL2 on x86_64"), ("libc_ver", ("", ""), "torch needs glibc 2.28")],
+)
+def test_a_platform_without_wheels_is_refused(
+    monkeypatch: pytest.MonkeyPatch, attribute: str, value: str | tuple[str, str], words: str
+):
+    monkeypatch.setattr(platform, attribute, lambda: value)
+    installer = runpy.run_path(str(ROOT / "requirements" / "install.py"))
+    with pytest.raises(installer["SetupError"], match=words):
+        installer["check_machine"]()
 
 
 @pytest.mark.parametrize("kind", LOCKS)
