@@ -33,6 +33,8 @@ class Release(BaseModel):
     card: str = Field(pattern=r"^[0-9a-f]{64}$")
     manifest: str | None = None
     """SHA-256 of the adapter's manifest.json; None for the prompt alone."""
+    rank: int | None = None
+    """Of the adapter; None for the prompt alone."""
     template_kwargs: dict[str, Any] = {}
     questions: tuple[str, ...] = ()
     """What a visitor may ask first."""
@@ -57,7 +59,7 @@ class Release(BaseModel):
         if self.prompt_only:
             return self
         version = prompt_version(self.card, self.base_identity, self.template_kwargs)
-        return self.model_copy(update={"version": version, "manifest": None, "scores": {}, "advice": None})
+        return self.model_copy(update={"version": version, "manifest": None, "rank": None, "scores": {}, "advice": None})
 
 
 class Entry(BaseModel):
