@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cast import chosen_cast
-from jobs.matrix import BASE, PROMPTED, Cell, Matrix, judge, measure, others_of, table, verdict_json
+from jobs.matrix import BASE, PROMPTED, Cell, judge, measure, others_of, table, verdict_json
 from jobs.scoring import Adapter, Ground, Row, Wanted, read_cell, score_cells
 from jobs.stage import StageResult, Unit, finished_record, say, split_done, write_latest
 from understudy.base import resolve
@@ -48,8 +48,9 @@ def run_evaluate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = F
     todo, done = split_done(store, units, force)
     wanted = {name: _wanted(row, adapters, recipe.evaluate, whole=not personas) for name, row in rows.items()}
     cells = [one for row in wanted.values() for one in row]
-    for one in cells if force else ():
-        store.delete(one.key(ground))
+    if force:
+        for key in [one.key(ground) for one in cells] + [f"{_matrix_key(recipe.name)}.json"]:
+            store.delete(key)
     score_missing(ground, cells, recipe)
     for unit in todo:
         _evaluate_one(ground, recipe.evaluate, unit, wanted[unit.name])
@@ -59,6 +60,8 @@ def run_evaluate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = F
     details = _draw(ground, recipe.evaluate, wanted) if not personas else {}
     records = {unit.name: unit.record(store) for unit in units}
     counts = {name: record.counts for name, record in records.items() if record}
+    for unit in todo if personas else ():
+        say("evaluate", counts[unit.name]["text"])
     made = tuple(unit.name for unit in todo)
     fingerprints = {unit.name: unit.fingerprint for unit in units}
     return StageResult("evaluate", store, recipe.name, fingerprints, made, counts, time.time() - began, details)
@@ -166,29 +169,36 @@ def _evaluate_one(ground: Ground, config: EvaluateConfig, unit: Unit, wanted: Se
     else:
         text = f"{unit.name}: nothing is held out, so nothing is known of its adapter; prompt-only is offered"
         found = {"persona": unit.name, "conversations": 0, "prompt_only": True, "text": text}
-    say("evaluate", found["text"])
     ground.store.put_json(f"{unit.key}/evaluation.json", found)
     unit.finish(ground.store, {"evaluation.json": digest_of(found)}, found, started)
 
 
 def _draw(ground: Ground, config: EvaluateConfig, wanted: dict[str, list[Wanted]]) -> dict[str, Any]:
-    """Write the matrix of the whole cast as JSON, text and picture; returns what the stage says of it."""
-    from jobs.picture import png
-
+    """Write the matrix of the whole cast as JSON, text and picture, unless it is there; returns where it is."""
+    place = _matrix_key(ground.recipe)
+    uris = {kind: ground.store.uri_of(f"{place}.{kind}") for kind in ("json", "txt", "png")}
+    keys = {name: [one.key(ground) for one in row] for name, row in wanted.items()}
+    digest = digest_of([VERSION, config.bootstrap, config.seed, keys])
+    if ground.store.exists(f"{place}.json") and ground.store.get_json(f"{place}.json").get("fingerprint") == digest:
+        return {"matrix": uris}
     cells = {name: _cells(ground, row) for name, row in wanted.items()}
     cells = {name: row for name, row in cells.items() if row[BASE].conversations}
     if not cells:
         return {}
-    matrix: Matrix = measure(cells, config.bootstrap, config.seed)
-    place = f"runs/{ground.recipe}/evaluate/matrix"
+    from jobs.picture import png
+
+    matrix = measure(cells, config.bootstrap, config.seed)
     text = table(matrix)
-    ground.store.put_json(f"{place}.json", matrix.as_json())
     ground.store.put(f"{place}.txt", text.encode())
     ground.store.put(f"{place}.png", png(matrix))
-    for line in text.splitlines():
+    ground.store.put_json(f"{place}.json", {**matrix.as_json(), "fingerprint": digest})
+    for line in filter(None, text.splitlines()):
         say("evaluate", line)
-    uris = {kind: ground.store.uri_of(f"{place}.{kind}") for kind in ("json", "txt", "png")}
-    return {"matrix": uris, "own_best": {name: verdict.own_best for name, verdict in matrix.verdicts.items()}}
+    return {"matrix": uris}
+
+
+def _matrix_key(recipe: str) -> str:
+    return f"runs/{recipe}/evaluate/matrix"
 
 
 def _cells(ground: Ground, wanted: Sequence[Wanted]) -> dict[str, Cell]:

@@ -103,7 +103,8 @@ def read_cell(ground: Ground, wanted: Wanted) -> Cell | None:
 def score_cells(ground: Ground, wanted: Sequence[Wanted], device: str = "cpu") -> Iterator[Wanted]:
     """Compute and keep the cells, and yield each when it is kept; loads the base once.
 
-    Cells of the bare base come first; adapters go through in groups of `SLOTS`.
+    Cells of the bare base come first; adapters go through in groups of `SLOTS`, each of one rank: padded to the rank of
+    another, a cell would differ in its last bits from the one that a resumed run computes.
     """
     from jobs.base_model import load_model, load_tokenizer
 
@@ -111,8 +112,7 @@ def score_cells(ground: Ground, wanted: Sequence[Wanted], device: str = "cpu") -
     model = load_model(ground.base, ground.model, device)
     scorer = _Scorer(ground, Renderer(tokenizer, ground.model.template_kwargs))
     adapters = list({one.adapter.digest: one.adapter for one in wanted if one.adapter}.values())
-    groups: list[list[Adapter]] = [[], *(adapters[i : i + SLOTS] for i in range(0, len(adapters), SLOTS))]
-    for group in groups:
+    for group in [[], *_groups(ground.store, adapters)]:
         digests = [adapter.digest for adapter in group]
         due = [one for one in wanted if (one.adapter.digest in digests if one.adapter else not group)]
         if not due:
@@ -159,6 +159,15 @@ class _Scorer:
                 for messages in [with_system(c.messages, row.system if prompted else "")]
             ]
         return self._rendered[row.table, prompted]
+
+
+def _groups(store: Store, adapters: Sequence[Adapter]) -> Iterator[list[Adapter]]:
+    by_rank: dict[int, list[Adapter]] = {}
+    for adapter in adapters:
+        config = store.get_json(f"{adapter.folder}/adapter_config.json")
+        by_rank.setdefault(config["r"], []).append(adapter)
+    for alike in by_rank.values():
+        yield from (alike[i : i + SLOTS] for i in range(0, len(alike), SLOTS))
 
 
 def _slots(ground: Ground, model: Any, adapters: Sequence[Adapter]) -> Slots:

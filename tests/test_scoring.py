@@ -103,6 +103,19 @@ def test_a_cell_is_named_by_everything_its_numbers_depend_on_and_by_nothing_else
     assert not {adam.key(thinking), adam.key(shorter)} & keys
 
 
+def test_a_cell_has_the_same_bits_whatever_was_scored_beside_it(ground):
+    """A killed run computes what is missing: other groups of adapters, the same numbers."""
+    make_adapter(Path(ground.store.uri) / "wide", seed=9, rank=8, size=0.3)
+    mine = wanted(ground)[2]
+    wide = replace(mine, column="wide", adapter=Adapter("wide", "wide", "wide"))
+    together = [*wanted(ground), wide]
+    list(score_cells(ground, together))
+    before = [ground.store.get(one.key(ground)) for one in together]
+    for one in reversed(together):
+        list(score_cells(ground, [one]))
+    assert [ground.store.get(one.key(ground)) for one in together] == before
+
+
 def test_scoring_leaves_the_base_as_it_was(ground):
     """Groups of adapters follow each other over one loaded base; the bare base scores the same after them."""
     base = wanted(ground)[0]
