@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -41,14 +41,19 @@ class Reading(NamedTuple):
     layout: str
     marks: list[Mark]
     cues: list[Cue | None]
-    names: Counter[str]
+    names: Mapping[str, int]
+    """How often each who speaks stands where a cue may stand, lists of characters included."""
     loose: bool
     """Speeches stand below a blank row under their cue, or go on after one."""
     square: bool
     """Square brackets belong to the words (`MARGRETH [MARIE]`), not to directions."""
 
 
-_ENTRANCE = re.compile(r"(?:△|▲|◎|※|(?:_?(?:re-?)?enter|exit|exeunt|manent|flourish|alarum)\b)", re.IGNORECASE)
+_ENTRANCE = re.compile(
+    r"_?(?:(?:re-?)?enter\s+(?:(?-i:[A-Z])|the\b|an?\b|two\b|three\b|other\b)"
+    r"|(?:exit|exeunt|manent|manet)\b[^?!]{0,120}$|(?:flourish|alarums?)\b[^?!]{0,120}$)",
+    re.IGNORECASE,
+)
 _ENDED = re.compile(r"[.!?…。！？”\"»)）\]】—–\-~～]$")
 
 
@@ -61,9 +66,9 @@ def read(page: Sequence[Row], layout: str, known: frozenset[str] = frozenset()) 
     judge.settle()
     _mark_front(page, marks, cues, names)
     _mark_headings(page, marks)
-    kept = Counter(cue.name for mark, cue in zip(marks, cues, strict=True) if mark is Mark.CUE and cue)
-    square = any("[" in name for name in kept)
-    return Reading(layout, marks, cues, kept, judge.loose, square)
+    spoken = {cue.name for cue in cues if cue}
+    square = any("[" in name for name in spoken)
+    return Reading(layout, marks, cues, {name: names[name] for name in spoken}, judge.loose, square)
 
 
 def _look(page: Sequence[Row], layout: str) -> tuple[list[Mark], list[Cue | None], Counter[str]]:
@@ -73,10 +78,12 @@ def _look(page: Sequence[Row], layout: str) -> tuple[list[Mark], list[Cue | None
     marks: list[Mark] = []
     cues: list[Cue | None] = []
     for _, body in page:
-        cue = None
         if not body:
-            mark = Mark.BLANK
-        elif _is_direction(body):
+            marks.append(Mark.BLANK)
+            cues.append(None)
+            continue
+        cue = None
+        if _is_direction(body):
             mark = Mark.HEADING if is_heading(body) else Mark.DIRECTION
         else:
             mark, cue = Mark.TEXT, reader(body)
@@ -99,6 +106,8 @@ def _look(page: Sequence[Row], layout: str) -> tuple[list[Mark], list[Cue | None
 
 def _verdict(name: str, layout: str) -> Mark:
     """What the words of a candidate allow: a cue, a heading, the setting of a scene, or nothing but text."""
+    if not name:
+        return Mark.TEXT
     if is_heading(name):
         return Mark.HEADING
     if layout != "block" and is_setting(name):
@@ -112,7 +121,7 @@ _UNKNOWN = re.compile(r"[\[(（【][^\w]*[\])）】][.:：]?")
 def _is_direction(body: str) -> bool:
     if body[0] in "([（【〔［*_":
         return bracketed(body) and not _UNKNOWN.fullmatch(body)
-    return body[0] in "△▲◎※" or (body[0] in "EeRrMFA" and len(body) < 200 and _ENTRANCE.match(body) is not None)
+    return body[0] in "△▲◎※" or (body[0] in "EeRrMFA_" and len(body) < 200 and _ENTRANCE.match(body) is not None)
 
 
 class _Answers(dict[str, bool]):
@@ -141,9 +150,14 @@ class _Judge:
         total = sum(count for _, count in repeated)
         capitals = sum(count for name, count in repeated if self.upper[name])
         self.capitals = capitals > 0.7 * total if layout != "block" else capitals > 0.25 * total and capitals > 0
+        self.many = names.total() > 4
         self.tight = marks.count(Mark.BLANK) < 0.1 * len(marks)
         self.loose = layout == "block" and self._is_loose()
         self.run_on = self._run_on()
+        self.settled = self.run_on < 0.02 and total > 20
+        """Each speech has its own row, so that whatever opens a row with a colon after it is a cue."""
+        sure = (index for index, cue in enumerate(cues) if cue and self._sure(cue.name))
+        self.first = next(sure, 0)
 
     def _sure(self, name: str) -> bool:
         return self.names[name] > 1 and (self.upper[name] if self.capitals else self.titled[name])
@@ -160,13 +174,14 @@ class _Judge:
     def _run_on(self) -> float:
         """Rows that carry a speech on, for each row that opens one."""
         opened = carried = 0
-        previous = Mark.BLANK
+        above = False
         for mark, cue in zip(self.marks, self.cues, strict=True):
-            if cue and (self.upper[cue.name] or (not self.capitals and (self.titled[cue.name]))):
+            if cue and (self.upper[cue.name] or (not self.capitals and self.titled[cue.name])):
                 opened += 1
-            elif mark is Mark.TEXT and previous in (Mark.TEXT, Mark.CUE):
-                carried += 1
-            previous = mark
+                above = True
+            else:
+                carried += above and mark is Mark.TEXT
+                above = mark is Mark.TEXT
         return carried / max(opened, 1)
 
     def settle(self) -> None:
@@ -189,26 +204,27 @@ class _Judge:
     def _inline(self, index: int, cue: Cue) -> bool:
         name, body = cue.name, self.page[index].body
         count, upper, titled = self.names[name], self.upper[name], self.titled[name]
-        if cue.speech >= len(body) and self._next(index) is Mark.BLANK and count == 1:
-            return False
         if self.layout == "dot":
             return upper if self.capitals else titled and (count > 2 or (count > 1 and self.run_on < 0.5))
-        if count > 1:
-            if upper or titled:
-                if _UNKNOWN.fullmatch(name):
-                    return True
-                return upper or not self.capitals or count > 3 or self.run_on < 0.1
-            return count > 2 and len(name.split()) <= 2 and self.run_on < 0.5
+        if cue.speech >= len(body) and self._next(index) is Mark.BLANK and count == 1:
+            return False
         if upper:
             return True
         if _UNKNOWN.fullmatch(name):
             return count > 1
+        if self.settled and index > self.first:
+            return not name[0].islower() or count > 2
+        if count > 1:
+            if titled:
+                return not self.capitals or count > 3 or self.run_on < 0.1
+            return count > 2 and len(name.split()) <= 2 and self.run_on < 0.5
         if not titled or (self.capitals and self.run_on > 0.02):
             return False
-        if self.run_on < 0.05:
-            return True
+        if index < self.first and self._next(index) is Mark.BLANK:
+            return False  # a preface, where nobody known has spoken yet
         above = self.page[index - 1].body if index else ""
-        return len(name) <= 24 and (not above or _ENDED.search(above) is not None) and len(name.split()) <= 3
+        short = len(name) <= 24 and len(name.split()) <= 3
+        return self.run_on < 0.05 or (short and (not above or _ENDED.search(above) is not None))
 
     def _block(self, index: int, cue: Cue, previous_cue: bool) -> bool:
         name = cue.name
@@ -229,7 +245,7 @@ class _Judge:
             self.titled[name]
             and not previous_cue
             and (above is not Mark.TEXT or (self.tight and self.names[name] > 2))
-            and (self.names[name] > 2 or cue.directions_end > cue.directions or self.names.total() > 4)
+            and (self.names[name] > 2 or cue.directions_end > cue.directions or self.many)
         )
 
     def _next(self, index: int) -> Mark | None:
@@ -248,24 +264,25 @@ def _mark_headings(page: Sequence[Row], marks: list[Mark]) -> None:
 
 def _mark_front(page: Sequence[Row], marks: list[Mark], cues: list[Cue | None], names: Counter[str]) -> None:
     """Lists of characters are front matter up to the next heading, or to where the first of the listed speaks."""
-    index = 0
-    while index < len(marks):
-        body = page[index].body
-        if body and len(body) < 60 and body[-1] not in ",;!?" and is_cast_list(body):
+    end = 0
+    for index, (_, body) in enumerate(page):
+        if index >= end and 0 < len(body) < 60 and body[-1] not in ",;!?" and is_cast_list(body):
             end = _end_of_list(marks, cues, index + 1)
             for row in range(index, end):
                 if marks[row] is not Mark.BLANK:
                     marks[row], cues[row] = Mark.FRONT, None
-            index = end
-        index += 1
     first = next((i for i, mark in enumerate(marks) if mark is Mark.HEADING and page[i].body[0] != "#"), 0)
     _unlist(marks, cues, names, first)
+
+
+_LONGEST_LIST = 400
+"""Rows of a list of characters, at most."""
 
 
 def _end_of_list(marks: list[Mark], cues: list[Cue | None], start: int) -> int:
     listed: set[str] = set()
     blank = start
-    for index in range(start, len(marks)):
+    for index in range(start, min(len(marks), start + _LONGEST_LIST)):
         mark, cue = marks[index], cues[index]
         if mark is Mark.HEADING:
             return index

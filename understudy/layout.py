@@ -48,10 +48,10 @@ def flatten(text: str) -> str:
     """The same number of characters, every kind of line end made a newline, marks that do not print made spaces."""
     if "\r" in text:
         text = text.replace("\r\n", " \n").replace("\r", "\n")
-    return text.translate(_BREAKS) if _UNUSUAL.search(text) else text
+    return text.translate(_BREAKS) if any(mark in text for mark in _UNUSUAL) else text
 
 
-_UNUSUAL = re.compile("[\v\f\x85\u2028\u2029\ufeff\u200b]")
+_UNUSUAL = "\v\f\x85\u2028\u2029\ufeff\u200b"
 _BREAKS = str.maketrans(dict.fromkeys("\v\f\x85\u2028\u2029", "\n") | dict.fromkeys("\ufeff\u200b", " "))
 
 
@@ -69,20 +69,21 @@ def rows(flat: str) -> list[Row]:
             joined -= 1
             first = found[-1].start
             found[-1] = Row(first, flat[first : start + len(line)].rstrip())
+        elif not body:
+            found.append(Row(start, body))
         else:
-            indent = len(line) - len(line.lstrip()) if body and line[0] != body[0] else 0
+            indent = len(line) - len(line.lstrip()) if line[0] != body[0] else 0
             found.append(Row(start + indent, body))
-            if ("(" in body or "（" in body or (body and body[0] in OPENING)) and _open_at_end(body):
+            if ("(" in body or "（" in body or body[0] in OPENING) and _open_at_end(body):
                 joined = _rows_to_close(lines, number)
         start += len(line) + 1
     return found
 
 
 def _open_at_end(body: str) -> bool:
-    last = None
-    for match in _BRACKET.finditer(body):
-        last = match
-    return last is not None and last.group() in OPENING
+    if max(body.rfind("("), body.rfind("（")) > max(body.rfind(")"), body.rfind("）")):
+        return True
+    return body[0] in OPENING and not any(mark in body for mark in OPENING[body[0]])
 
 
 def _rows_to_close(lines: list[str], number: int) -> int:
@@ -110,12 +111,18 @@ def brackets(text: str) -> list[tuple[int, int]]:
     """Outermost balanced bracket groups as (start, end); a full-width bracket may close a half-width one."""
     groups: list[tuple[int, int]] = []
     stack: list[tuple[str, int]] = []
+    waiting: Counter[str] = Counter()
     for match in _BRACKET.finditer(text):
         mark = _SAME[match.group()]
         if mark in _CLOSES:
             stack.append((_CLOSES[mark], match.start()))
-        elif stack and stack[-1][0] == mark:
-            _, start = stack.pop()
+            waiting[_CLOSES[mark]] += 1
+        elif waiting[mark]:
+            closed, start = stack.pop()
+            waiting[closed] -= 1
+            while closed != mark:  # what was opened inside and never closed is text
+                closed, start = stack.pop()
+                waiting[closed] -= 1
             while groups and groups[-1][0] > start:
                 groups.pop()
             groups.append((start, match.end()))
@@ -156,11 +163,12 @@ def _colon(body: str) -> Cue | None:
     match = _COLON.match(body)
     if match is None:
         return None
-    name = match[1].strip().rstrip(".").rstrip()
-    end = match.end()
-    if not name or (match[3] == "；" and not is_han(name)) or body.startswith("//", match.end(3)):
+    name, colon, speech = match[1].strip(), match.start(3), match.end()
+    if not name or (match[3] == "；" and not is_han(name)):
         return None
-    return _with_square(Cue(name, match.start(2), match.end(2), end), body)
+    if match[3] == ":" and (body.startswith("//", speech) or body[colon - 1 : colon + 2 : 2].isdigit()):
+        return None  # an address, or the time of day
+    return _cue(name, match.start(2), match.end(2), speech, body)
 
 
 def _block(body: str) -> Cue | None:
@@ -177,37 +185,50 @@ def _block(body: str) -> Cue | None:
         last = core[-1:]
     match = _TAIL.match(core) if last and last in ")）】〕" else None
     if match is None:
-        return Cue(core.strip(), 0, 0, len(body)) if 0 < len(core) <= 70 else None
-    name = match[1].strip().rstrip(".").rstrip()
-    return _with_square(Cue(name, at + match.start(2), at + match.end(2), len(body)), body)
+        return _cue(core, at + len(core), at + len(core), len(body), body) if 0 < len(core) <= 70 else None
+    return _cue(match[1], at + match.start(2), at + match.end(2), len(body), body)
 
 
 _SQUARE = re.compile(r"\s*\[([^\]]*)\]")
 _MANNER = re.compile(
     r"aside|beiseite|exit|exeunt|enter|apart|à part|off|v\.?o\.?|o\.?s\.?|cont['’]?d?\.?", re.IGNORECASE
 )
+_AND = re.compile(r"(?:und|and|et|y|e|и|oder|or|ou)\b")
 
 
-def _with_square(cue: Cue, body: str) -> Cue:
-    """The first group of a cue in square brackets belongs to the name if it is set as the name: `LOUIS [WOYZECK]`."""
-    match = _SQUARE.match(body, cue.directions, cue.directions_end)
-    if match is None or is_upper(cue.name) != is_upper(match[1]) or _MANNER.fullmatch(match[1].strip(" .")):
-        return cue
-    if not is_upper(cue.name) and not match[1][:1].isupper():
-        return cue
-    return cue._replace(name=f"{cue.name} {match.group().strip()}", directions=match.end())
+def _cue(name: str, directions: int, directions_end: int, speech: int, body: str) -> Cue:
+    """A cue with what belongs to the name told from what is a direction.
+
+    `LOUIS [WOYZECK]`: brackets set as the name is are part of it. `ORGON, à part`: small letters after a name in
+    capitals are a direction.
+    """
+    name = name.strip().rstrip(".").rstrip()
+    if not name.isprintable() or "  " in name:
+        name = " ".join(name.split())
+    if directions < directions_end and (match := _SQUARE.match(body, directions, directions_end)):
+        inner = match[1]
+        alike = is_upper(inner) if is_upper(name) else inner[:1].isupper() and not is_upper(inner)
+        if alike and not _MANNER.fullmatch(inner.strip(" .")):
+            return Cue(f"{name} {match.group().strip()}", match.end(), directions_end, speech)
+    elif "," in name:
+        head, _, tail = name.partition(",")
+        manner = tail.strip()
+        if manner[:1].islower() and len(head) > 2 and head.isupper() and not _AND.match(manner):
+            at = body.find(manner)
+            return Cue(head, at, max(directions_end, at + len(manner)), speech)
+    return Cue(name, directions, directions_end, speech)
 
 
 def _dot(body: str) -> Cue | None:
     match = _DOT.match(body) if ". " in body[:200] else None
     if match is None:
         return None
-    return _with_square(Cue(match[1].strip(), match.start(2), match.end(2), match.end()), body)
+    return _cue(match[1], match.start(2), match.end(2), match.end(), body)
 
 
 def _tab(body: str) -> Cue | None:
     match = _TAB.match(body) if "\t" in body else None
-    return Cue(match[1].strip(), 0, 0, match.end()) if match else None
+    return _cue(match[1], match.end(1), match.end(1), match.end(), body) if match else None
 
 
 READERS: dict[str, Callable[[str], Cue | None]] = {"colon": _colon, "block": _block, "dot": _dot, "tab": _tab}

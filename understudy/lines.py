@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from understudy.cues import Mark, Reading
@@ -39,7 +40,6 @@ class Line:
     confidence: float
 
 
-_MARKED = re.compile(r"[()（）\[\]［］【】〔〕:：∶；]")
 _COLONS = re.compile(r"[:：∶；]")
 _HAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _HAN_BREAK = re.compile(
@@ -55,7 +55,9 @@ _SPOKEN = re.compile(
 _AGAIN = re.compile(
     r"[\s（(【\[]*(?:续|續|cont(?:inued|['’]?d|\.)?|fortsetzung|fortgesetzt|suite)[\s.）)】\]]*$", re.IGNORECASE
 )
-_SEAM = re.compile(r" (?=[.,;:…](?:\s|$))")
+_STOPS = frozenset(".,;:…，。；：")
+_EXIT = re.compile(r"[\[(]\s*_?(?:exit|exeunt|enter|re-enter|aside)\b[^\[\]()\n]*$", re.IGNORECASE)
+"""A direction whose bracket is never closed, as old editions print them at the end of a speech."""
 
 
 class Stage:
@@ -71,6 +73,8 @@ class Stage:
         marks = reading.marks
         first = next((i for i, mark in enumerate(marks) if mark is Mark.CUE), len(marks))
         self.headed = Mark.HEADING in marks[first:]
+        self.marked = [mark for mark in (*OPENING, *":：∶；") if mark in flat]
+        self.doubled = "  " in flat
         self.manners: set[str] = set()
         self.aside = self._brackets_are_directions()
 
@@ -214,11 +218,14 @@ class Stage:
         if cue.directions_end > cue.directions:
             at = row.start + cue.directions
             part = self.flat[at : row.start + cue.directions_end]
-            directions = [_direction_at(at, group, part) for group in brackets(part)]
+            directions = _directions_of_cue(at, part)
         name, method = cue.name, self.reading.layout
         confidence = 0.98 if self.reading.names[name] > 1 else 0.8
         segment = self.flat[start:end]
-        if not _MARKED.search(segment):
+        for mark in self.marked:
+            if mark in segment:
+                break
+        else:
             self._say(name, start, end, self._collapse(segment), directions, method, confidence)
             return
         base = start
@@ -226,7 +233,7 @@ class Stage:
             self._cut(name, start, base + cut.at, directions, method, confidence)
             at = base + cut.directions
             part = segment[cut.directions : cut.directions_end]
-            directions = [_direction_at(at, group, part) for group in brackets(part)]
+            directions = _directions_of_cue(at, part)
             name, method, confidence, start = cut.name, "glued", 0.9 if cut.sure else 0.6, base + cut.speech
         self._cut(name, start, end, directions, method, confidence)
 
@@ -237,13 +244,16 @@ class Stage:
         segment = self.flat[start:end]
         pieces: list[str] = []
         at = 0
-        for first, last in brackets(segment):
+        groups = brackets(segment)
+        if match := _EXIT.search(segment, groups[-1][1] if groups else 0):
+            groups.append(match.span())
+        for first, last in groups:
             if self._is_direction(segment, first, last):
                 directions.append(_direction_at(start, (first, last), segment))
                 pieces.append(segment[at:first].rstrip("*_") if segment[last : last + 1] in "*_" else segment[at:first])
                 at = last
         pieces.append(segment[at:].lstrip("*_") if at and segment[at : at + 1] in "*_" else segment[at:])
-        text = self._collapse("".join(pieces) if len(pieces) < 2 else _join(pieces))
+        text = " ".join(_join(pieces).split()) if at else self._collapse(segment)
         self._say(name, start, end, text, directions, method, confidence)
 
     def _is_direction(self, segment: str, first: int, last: int) -> bool:
@@ -256,7 +266,7 @@ class Stage:
             return not self.reading.square
         if self._known(content):
             return True
-        before, after = segment[:first].rstrip()[-1:], segment[last : last + 3].lstrip()[:1]
+        before, after = segment[max(0, first - 40) : first].rstrip()[-1:], segment[last : last + 3].lstrip()[:1]
         if not self.aside:
             return False
         if not before:
@@ -317,6 +327,8 @@ class Stage:
         self._emit("speech", name, text, directions, start, end, method, confidence)
 
     def _collapse(self, text: str) -> str:
+        if not self.doubled and text.isprintable():
+            return text.strip()
         if "\n" in text and _HAN.search(text):
             text = _HAN_BREAK.sub("", text)
         return " ".join(text.split())
@@ -349,12 +361,22 @@ def _opens(segment: str, at: int, name: str) -> bool | None:
 
 def _join(pieces: list[str]) -> str:
     """Words on both sides of a removed direction, without a space left before a full stop or a comma."""
-    joined = pieces[0]
-    for piece in pieces[1:]:
-        gap = " " if joined[-1:].isalnum() and piece[:1].isalnum() and joined[-1:].isascii() else ""
-        seam = joined.rstrip() if piece.lstrip()[:1] in ".,;:…，。；：" and piece.strip() else joined
-        joined = seam + gap + (piece.lstrip() if seam is not joined else piece)
-    return joined
+    joined = [pieces[0]]
+    for before, after in pairwise(pieces):
+        if after.lstrip()[:1] in _STOPS and before.strip() and after.strip():
+            joined[-1] = joined[-1].rstrip()
+            joined.append(after.lstrip())
+        else:
+            split = before[-1:].isalnum() and after[:1].isalnum() and before[-1:].isascii()
+            joined.append(" " + after if split else after)
+    return "".join(joined)
+
+
+def _directions_of_cue(at: int, part: str) -> list[dict[str, int | str]]:
+    """Directions between a name and its colon: in brackets, or bare (`ORGON, à part`)."""
+    if not part.strip():
+        return []
+    return [_direction_at(at, group, part) for group in brackets(part) or [(0, len(part))]]
 
 
 def _direction_at(base: int, group: tuple[int, int], text: str) -> dict[str, int | str]:
@@ -367,4 +389,4 @@ def _inner(group: str) -> str:
     words = " ".join(group.split()).strip("*_ ").lstrip("△▲◎※ ")
     if words and words[0] in OPENING and brackets(words) == [(0, len(words))]:
         words = words[1:-1].strip("*_ ")
-    return words
+    return words.lstrip("[(").strip("_ ")

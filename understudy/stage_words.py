@@ -76,7 +76,7 @@ _HAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _HAN_NAME_LENGTH = 16
 _TELLS = re.compile(
     r"(?:[我你他她它您咱](?!们?$)"
-    r"|(?:.*(?:说|說|问道|答道|笑道|喊道|叫道|说道|想|曰|心想|写道|如下|例如|比如|地|着|了|是)$))"
+    r"|(?:.*(?:说|說|问道|答道|笑道|喊道|叫道|说道|想|曰|写道|如下|例如|比如|着|了|是)$))"
 )
 """`他说`, `我告诉你`: words before a colon that tell of speech and name nobody who speaks."""
 _FORBIDDEN = re.compile(r"[!?！？。…“”\"„»«；;‹›<>{}=@\\]|\.\.|, [a-z]+ [a-z]+ [a-z]+ ")
@@ -92,8 +92,10 @@ def is_heading(body: str) -> bool:
     if len(body) > _HEADING_LIMIT:
         return False
     if body[0] not in _HEADING_STARTS:
-        words = body[:48].lower().split(None, 3)[:3]
-        if not any(word.strip(".,:;()[]*_") in _HEADING_WORDS for word in words):
+        for word in body[:48].lower().split(None, 3)[:3]:
+            if word in _HEADING_WORDS or word.strip(".,:;()[]*_") in _HEADING_WORDS:
+                break
+        else:
             return False
     return _HEADING.match(body) is not None
 
