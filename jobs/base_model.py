@@ -57,6 +57,11 @@ def load_model(base: Base, model: ModelConfig, device: str = "cpu") -> Any:
     return loaded.requires_grad_(False).eval()
 
 
+def portable_name(base: Base) -> str:
+    """The base's name as it may stand in an adapter: of a local folder only its last part, else as the recipe says."""
+    return base.name if base.name.startswith("builtin:") else base.served_name
+
+
 def pick_device() -> str:
     """`cuda` where torch sees a GPU, else `cpu`."""
     import torch

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jobs.base_model import load_model, load_tokenizer
+from jobs.base_model import load_model, load_tokenizer, portable_name
 from jobs.peft_folder import peft_files
 from jobs.slot_config import SlotConfig, SlotState, adapted_layers, trained_tokens
 from jobs.slots import Slots
@@ -189,7 +189,7 @@ class GroupRun:
             return
         if not state.updates:
             raise UnderstudyError(f"{plan.unit.name}: no training step was finite; lower train.learning_rate")
-        files = peft_files(self.slots.weights(k), self.base.name, adapted_layers(self.slots.model, "auto"))
+        files = peft_files(self.slots.weights(k), portable_name(self.base), adapted_layers(self.slots.model, "auto"))
         files["metrics.json"] = json_bytes(_metrics(state))
         files["samples.json"] = json_bytes(_answers(plan, state))
         for name, data in files.items():

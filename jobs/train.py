@@ -82,6 +82,7 @@ def _refuse(recipe: Recipe) -> None:
 
 
 def _plan(store: Store, recipe: Recipe, base: Base, entry: CastEntry) -> SlotPlan:
+    from jobs.base_model import portable_name
     from jobs.slot_host import SlotPlan
     from understudy.prompts import VERSION as PROMPT_VERSION
 
@@ -91,7 +92,12 @@ def _plan(store: Store, recipe: Recipe, base: Base, entry: CastEntry) -> SlotPla
     model = recipe.model.model_dump(mode="json", include={"dtype", "quantization", "template_kwargs"})
     # How often a snapshot is taken and which engine could have been used change nothing in the adapter.
     settings = train.model_dump(mode="json", exclude={"snapshot_s", "phases", "deepspeed"})
-    config = {"persona": entry.name, "train": settings, "model": {"base": base.name, **model}, "system": system}
+    config = {
+        "persona": entry.name,
+        "train": settings,
+        "model": {"base": portable_name(base), **model},
+        "system": system,
+    }
     inputs = {
         "base": base.identity,
         "conversations": record.outputs["conversations.parquet"],

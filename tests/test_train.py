@@ -16,6 +16,7 @@ import torch
 from bases import make_random_base
 from peft import PeftModel
 
+from cluster import runtime
 from jobs.base_model import load_model, load_tokenizer
 from jobs.slot_host import GroupRun, Member, SlotPlan, snapshots
 from jobs.stage import Unit, read_latest, write_latest
@@ -24,13 +25,23 @@ from understudy.base import Base, folder_identity
 from understudy.conversation import Conversation, Message, Provenance
 from understudy.dataset import conversations_table
 from understudy.errors import InputError, RecipeError
-from understudy.recipe import CastEntry, LoraOverride, ModelConfig, Recipe, TrainConfig, TrainOverride
+from understudy.recipe import (
+    CastEntry,
+    LoraOverride,
+    ModelConfig,
+    Recipe,
+    ResourceConfig,
+    Resources,
+    TrainConfig,
+    TrainOverride,
+)
 from understudy.record import table_digest
 from understudy.rendering import Renderer
 from understudy.store import Store
 
 CAST = {"adam": 14, "eve": 9, "licht": 5}
 """Conversations by persona: different lengths of training."""
+ONE_THREAD = Resources(train=ResourceConfig(cpus=1))
 OUTPUTS = ("adapter_config.json", "adapter_model.safetensors", "metrics.json", "samples.json")
 
 
@@ -66,7 +77,15 @@ def recipe_of(folder: Path, base: Path, cast: Sequence[str] = tuple(CAST), **tra
     entries = [CastEntry(name=name) for name in cast]
     settings = TrainConfig.model_validate({"epochs": 4, "snapshot_s": 0, "probes": ["Who knocks?"], **train})
     model = ModelConfig(base=str(base), source="path")
-    return Recipe(name="play", store="store", folder=str(folder), cast=tuple(entries), train=settings, model=model)
+    return Recipe(
+        name="play",
+        store="store",
+        folder=str(folder),
+        cast=tuple(entries),
+        train=settings,
+        model=model,
+        resources=ONE_THREAD,
+    )
 
 
 def plans_of(store: Store, cast: dict[str, int], **train: object) -> list[SlotPlan]:
@@ -88,7 +107,7 @@ class KilledError(Exception):
 def run_group(store: Store, base: Path, members: Sequence[Member], kill_at: int | None = None) -> None:
     torch.set_num_threads(1)
     model_config = ModelConfig(base=str(base))
-    loaded = Base("some/base", base, folder_identity(base, "some/base"))
+    loaded = Base(f"{base.parent}/some-base", base, folder_identity(base, "some-base"))
     model = load_model(loaded, model_config)
     run = GroupRun(store, loaded, model, Renderer(load_tokenizer(loaded, model_config)), members, snapshot_s=0)
     steps = 0
@@ -171,10 +190,10 @@ def test_a_trained_persona_loads_in_peft_and_its_folder_names_the_base_and_no_pa
     run_group(store, base, plan_groups(store, "play", plans)[0])
     store.fetch_tree(plans[0].unit.key, tmp_path / "adapter")
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == "some/base"
+    assert config["base_model_name_or_path"] == "some-base"
     assert config["target_modules"] == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
     assert str(tmp_path) not in (tmp_path / "adapter" / "adapter_config.json").read_text()
-    model = load_model(Base("some/base", base, ""), ModelConfig(base=str(base)))
+    model = load_model(Base("some-base", base, ""), ModelConfig(base=str(base)))
     ids = torch.tensor([[5, 6, 7, 8]])
     before = model(input_ids=ids).logits
     after = PeftModel.from_pretrained(model, tmp_path / "adapter")(input_ids=ids).logits
@@ -253,18 +272,19 @@ def test_killed_in_training_and_run_again_the_stage_leaves_the_same_adapters_and
     assert not list((tmp_path / "killed/store").glob("runs/play/train/latest.json"))
     curated(stores["killed"], {**CAST, "walter": 4})
     undisturbed = read_latest(stores["undisturbed"], "play", "train")
-    resumed = run_train(recipe_of(tmp_path / "killed", base))
-    assert dict(resumed.units) == undisturbed
-    for fp in undisturbed.values():
-        for name in OUTPUTS:
-            key = f"runs/play/train/{fp}/{name}"
-            assert stores["killed"].get(key) == stores["undisturbed"].get(key), name
-    again = run_train(recipe_of(tmp_path / "killed", base, (*CAST, "walter")))
-    assert again.made == ("walter",)
-    changed = recipe_of(tmp_path / "killed", base, (*CAST, "walter"))
-    louder = CastEntry(name="eve", train=TrainOverride(lora=LoraOverride(rank=4), learning_rate=1e-3))
-    changed = changed.model_copy(update={"cast": tuple(louder if e.name == "eve" else e for e in changed.cast)})
-    third = run_train(changed)
-    assert third.made == ("eve",)
-    assert json.loads(stores["killed"].get(f"runs/play/train/{third.units['eve']}/adapter_config.json"))["r"] == 4
-    assert run_train(changed).skipped
+    with runtime.running():
+        resumed = run_train(recipe_of(tmp_path / "killed", base))
+        assert dict(resumed.units) == undisturbed
+        for fp in undisturbed.values():
+            for name in OUTPUTS:
+                key = f"runs/play/train/{fp}/{name}"
+                assert stores["killed"].get(key) == stores["undisturbed"].get(key), name
+        again = run_train(recipe_of(tmp_path / "killed", base, (*CAST, "walter")))
+        assert again.made == ("walter",)
+        changed = recipe_of(tmp_path / "killed", base, (*CAST, "walter"))
+        louder = CastEntry(name="eve", train=TrainOverride(lora=LoraOverride(rank=4), learning_rate=1e-3))
+        changed = changed.model_copy(update={"cast": tuple(louder if e.name == "eve" else e for e in changed.cast)})
+        third = run_train(changed)
+        assert third.made == ("eve",)
+        assert json.loads(stores["killed"].get(f"runs/play/train/{third.units['eve']}/adapter_config.json"))["r"] == 4
+        assert run_train(changed).skipped
