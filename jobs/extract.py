@@ -161,7 +161,7 @@ def _known_speakers(task: Task, digest: str) -> list[str] | None:
     if record is None or record.stage_version != VERSION or record.inputs != {"text": digest}:
         return None
     same = {name: value for name, value in record.config.items() if name != "cast"} == _reading(task)
-    return record.counts["speakers"] if same else None
+    return record.counts.get("speakers") if same else None
 
 
 def _refuse_prose(task: Task, text: str, lines: Sequence[Any]) -> None:
@@ -223,6 +223,8 @@ def _all_current(tasks: Sequence[Task]) -> bool:
 
 
 def _report(result: dict[str, Any], number: int, total: int) -> None:
+    if result["problem"] and total == 1:
+        return  # it becomes the error of the whole stage
     if result["problem"]:
         say("extract", f"[{number}/{total}] set aside: {result['problem']}")
     elif not result["skipped"]:

@@ -1,4 +1,6 @@
-"""publish: trained adapters become immutable versions in the catalog, a whole cast with one entry.
+"""The publish stage: trained adapters become immutable versions in the catalog, a whole cast with one entry.
+
+    runs/<recipe>/publish/<fingerprint>/release.json      what was published of one persona
 
 Each PEFT folder is copied, sealed (understudy/adapter.py) and stored under the digest that names it; then one entry of
 the catalog's log shows all of them. Killed before that entry nothing has changed for anybody; run again it goes on.
@@ -6,20 +8,137 @@ the catalog's log shows all of them. Killed before that entry nothing has change
 
 from __future__ import annotations
 
+import getpass
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from jobs.cast import chosen_cast
+from jobs.stage import StageResult, Unit, finished_record, say, split_done, write_latest
 from understudy.adapter import seal
-from understudy.base import Base
+from understudy.base import Base, resolve
 from understudy.catalog import Catalog
-from understudy.persona import Persona
+from understudy.conversation import Conversation
+from understudy.dataset import read_conversations
+from understudy.persona import Persona, cast_entry_persona
+from understudy.recipe import Recipe
+from understudy.record import digest_of
 from understudy.release import Entry, Release, prompt_version
+from understudy.store import Store
+
+VERSION = 1
+QUESTIONS = 4
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 PromptOnly = Literal["offer", "always", "never"]
+
+
+def run_publish(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False) -> StageResult:
+    """Publish the cast of `recipe`, or only `personas`, with one entry; what is published as it is now is skipped.
+
+    Skipped also when someone has since moved the alias by hand: a rollback is not undone by running the recipe again.
+    Raises InputError when a persona was not evaluated.
+    """
+    began = time.time()
+    folder = Path(recipe.folder or ".")
+    store = Store.open(recipe.store, folder)
+    base = resolve(recipe.model, folder)
+    everyone = chosen_cast(recipe, store, ())
+    cast = {entry.name: cast_entry_persona(entry, recipe) for entry in chosen_cast(recipe, store, personas)}
+    units = [_unit(store, recipe, base, persona) for persona in cast.values()]
+    todo, done = split_done(store, units, force)
+    if done:
+        say("publish", f"{len(done)} of {len(units)} personas up to date, skipped")
+    if todo:
+        _publish(store, recipe, base, [(unit, cast[unit.name]) for unit in todo])
+    fingerprints = {unit.name: unit.fingerprint for unit in units}
+    write_latest(store, recipe.name, "publish", fingerprints, [entry.name for entry in everyone])
+    records = {unit.name: unit.record(store) for unit in units}
+    counts = {name: record.counts for name, record in records.items() if record}
+    made = tuple(unit.name for unit in todo)
+    return StageResult("publish", store, recipe.name, fingerprints, made, counts, time.time() - began)
+
+
+def _unit(store: Store, recipe: Recipe, base: Base, persona: Persona) -> Unit:
+    _, trained = finished_record(store, recipe.name, "train", persona.name, "understudy train")
+    _, evaluated = finished_record(store, recipe.name, "evaluate", persona.name, "understudy evaluate")
+    config = {
+        "persona": persona.name,
+        "card": digest_of(persona.to_card()),
+        "template_kwargs": dict(recipe.model.template_kwargs),
+        **recipe.publish.model_dump(mode="json"),
+    }
+    inputs = {name: trained.outputs[name] for name in ADAPTER_FILES}
+    inputs |= {"base": base.identity, "evaluation": evaluated.outputs["evaluation.json"]}
+    return Unit(recipe.name, "publish", VERSION, persona.name, config, inputs, tuple(trained.rights))
+
+
+def _publish(store: Store, recipe: Recipe, base: Base, todo: Sequence[tuple[Unit, Persona]]) -> None:
+    started = time.time()
+    config = recipe.publish
+    with tempfile.TemporaryDirectory(prefix="understudy-publish-") as scratch:
+        items = [_item(store, recipe, persona, Path(scratch) / persona.name) for _, persona in todo]
+        releases, entry = publish_cast(
+            Catalog(store),
+            items,
+            base,
+            recipe.model.template_kwargs,
+            alias=config.alias,
+            weight=config.weight,
+            prompt_only=config.prompt_only,
+            who=_who(),
+        )
+    shown = f"entry {entry.n}" if entry else "unchanged"
+    for (unit, _), release in zip(todo, releases, strict=True):
+        store.put_json(f"{unit.key}/release.json", release.model_dump(mode="json"))
+        counts = {"version": release.version, "prompt_only": release.prompt_only, "entry": entry.n if entry else None}
+        unit.finish(store, {"release.json": digest_of(release.model_dump(mode="json"))}, counts, started)
+        advice = f"; {release.advice}" if release.advice else ""
+        say("publish", f"{unit.name}@{config.alias} -> {release.version} ({shown}){advice}")
+
+
+def _item(store: Store, recipe: Recipe, persona: Persona, folder: Path) -> Item:
+    key, _ = finished_record(store, recipe.name, "train", persona.name, "understudy train")
+    _, evaluated = finished_record(store, recipe.name, "evaluate", persona.name, "understudy evaluate")
+    folder.mkdir()
+    for name in ADAPTER_FILES:
+        (folder / name).write_bytes(store.get(f"{key}/{name}"))
+    scores = evaluated.counts
+    questions = persona.questions or _suggested(_conversations(store, recipe, persona.name))
+    return Item(
+        persona,
+        folder,
+        beats_prompt=not scores["prompt_only"],
+        scores={name: scores[name] for name in ("base", "prompted", "own", "gain") if name in scores},
+        questions=questions,
+        record=f"{key}/record.json",
+    )
+
+
+def _conversations(store: Store, recipe: Recipe, persona: str) -> list[Conversation]:
+    key, _ = finished_record(store, recipe.name, "curate", persona, "understudy curate")
+    where = f"{key}/conversations.parquet"
+    return read_conversations(store.read_table(where), store.uri_of(where))
+
+
+def _suggested(conversations: Sequence[Conversation]) -> tuple[str, ...]:
+    """Questions that others ask the persona in the work: what a visitor may ask first."""
+    heard = [
+        message.content.split("\n")[-1] for one in conversations for message in one.messages if message.role == "user"
+    ]
+    asked = [text for text in heard if text.endswith(("?", "？")) and 8 <= len(text) <= 60]
+    return tuple(dict.fromkeys(asked))[:QUESTIONS]
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under an id without a name
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

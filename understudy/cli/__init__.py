@@ -6,7 +6,6 @@ input is wrong, said in one line. With `--json` one JSON document goes to stdout
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
@@ -40,28 +39,23 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """The exit code of one command line."""
-    import click
-
     try:
         result = typer.main.get_command(app)(arguments, prog_name="understudy", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except UnderstudyError as error:
         return _say(str(error), error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message(), file=sys.stderr)
-        return 2
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        hint = f" (see `{context.command_path} --help`)" if context else ""
-        return _say(f"{error.format_message()}{hint}", 2)
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         return _say("stopped; what was finished is kept, the same command goes on from there", 130)
-    except BrokenPipeError:
-        # The reader (`| head`) has gone; stdout must not be flushed into nothing at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except typer.TyperException as error:
+        written = getattr(error, "format_message", None)
+        message = written() if written else str(error)
+        context = getattr(error, "ctx", None)
+        if context is not None and message.startswith("Usage:"):  # called with nothing: the help is the message
+            print(message, file=sys.stderr)
+            return 2
+        return _say(f"{message}{f' (see `{context.command_path} --help`)' if context else ''}", 2)
     except OSError as error:
         if error.errno == 28:
             return _say(

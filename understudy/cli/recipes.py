@@ -96,6 +96,8 @@ def new(
     from understudy.errors import InputError
     from understudy.look import look
 
+    if out is not None and out.exists():
+        raise InputError(f"{out}: exists already; name another file with --out")
     seen = look(texts)
     chosen = _chosen_speakers(seen.speakers, cast, top, min_lines)
     shown_name = name or seen.name

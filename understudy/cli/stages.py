@@ -38,7 +38,7 @@ def demo(
 
     Example: understudy demo
     """
-    from jobs.demo import run_demo
+    from understudy.cli.demo import run_demo
 
     run_demo(base=base, folder=folder, port=port, talk=talk)
 

@@ -1,0 +1,129 @@
+"""The command line as a person meets it: exit codes, one line for what is wrong, JSON where asked for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bases import make_random_base
+
+ROOT = Path(__file__).resolve().parent.parent
+PLAY = "SCENE 1\n\n" + "\n".join(
+    f"{who}: {text} {n}." for n in range(12) for who, text in (("ADAM", "The jug is broken"), ("EVE", "Who broke it"))
+)
+
+
+def understudy(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "understudy.cli", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=None, timeout=200)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "play.txt").write_text(PLAY)
+    (tmp_path / "empty.txt").write_text("")
+    recipe = {"name": "jug", "corpus": [{"path": "play.txt"}], "cast": [{"name": "adam"}, {"name": "eve"}]}
+    (tmp_path / "jug.yaml").write_text(json.dumps(recipe))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "nowhere.yaml"), "no such recipe"),
+        (("run", "{home}/jug.yaml", "train.epocs=3"), "did you mean epochs?"),
+        (("run", "{home}/jug.yaml", "corpus.0.path=gone.txt"), "no such file or folder"),
+        (("extract", "{home}/jug.yaml", "corpus.0.path=empty.txt"), "is empty"),
+        (("curate", "{home}/jug.yaml", "--persona", "adan"), "extract has not been run"),
+        (("bogus",), "No such command"),
+        (("run",), "Missing argument"),
+        (("catalog", "list", "--store", "{home}/none"), "does not exist"),
+        (("recipe", "copy", "huanhuam", "{home}"), "did you mean huanhuan?"),
+        (("recipe", "new", "{home}/play.txt", "-o", "{home}/jug.yaml"), "exists already"),
+        (("recipe", "new", "{home}/play.txt", "-o", "{home}/x.yaml", "--cast", "Nobody"), "nobody of that name"),
+        (("export", "{home}/jug.yaml", "-o", "{home}/out", "-f", "bogus"), "valid: alpaca, messages"),
+        (("run", "{home}/jug.yaml", "augment=[{name: a}]"), "augment is not supported"),
+        (("run", "{home}/jug.yaml", "store=gs://x"), "gs:// is not supported"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_with_exit_2(home, arguments, words):
+    done = understudy(*(argument.replace("{home}", str(home)) for argument in arguments))
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not done.stdout
+
+
+def test_every_command_has_help_with_an_example():
+    from typer.main import get_command
+
+    from understudy.cli import app
+
+    def leaves(command, path):
+        inner = getattr(command, "commands", None)
+        if not inner:
+            yield path, command
+        for name, sub in (inner or {}).items():
+            yield from leaves(sub, [*path, name])
+
+    found = list(leaves(get_command(app), []))
+    assert len(found) > 15
+    for path, command in found:
+        assert f"Example: understudy {path[0]}" in (command.help or ""), path
+
+
+def test_recipe_new_writes_a_recipe_that_passes_its_own_check(home):
+    make_random_base(home / "base")
+    done = understudy("recipe", "new", "play.txt", "--base", "./base", "--min-lines", "5", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "12  ADAM" in done.stdout
+    assert understudy("recipe", "check", "play.yaml", cwd=home).returncode == 0
+    shown = understudy("recipe", "show", "play.yaml", "--json", "train.epochs=2", cwd=home)
+    assert [entry["name"] for entry in json.loads(shown.stdout)["cast"]] == ["adam", "eve"]
+    assert json.loads(shown.stdout)["train"]["epochs"] == 2
+
+
+def test_presets_are_listed_by_pattern_copied_and_hold_as_recipes(home):
+    rows = json.loads(understudy("recipe", "list", "--json").stdout)
+    assert {"huanhuan", "horowag", "tianji"} <= {row["name"] for row in rows}
+    some = json.loads(understudy("recipe", "list", "-p", "qwen3-8b", "--json").stdout)
+    assert some
+    assert all("8b" in row["base"].lower() for row in some)
+    for row in rows:
+        assert understudy("recipe", "copy", row["name"], str(home / "mine")).returncode == 0
+        assert understudy("recipe", "show", str(home / "mine" / f"{row['name']}.yaml")).returncode == 0
+
+
+def test_the_schema_is_json_and_knows_every_part():
+    schema = json.loads(understudy("recipe", "schema").stdout)
+    assert {"name", "corpus", "cast", "model", "train", "serve"} <= set(schema["properties"])
+    assert "folder" not in schema["properties"]
+
+
+@pytest.mark.cluster
+def test_stages_print_one_json_document_and_skip_what_is_done(home):
+    first = understudy("extract", "jug.yaml", "--json", cwd=home)
+    assert first.returncode == 0, first.stderr
+    document = json.loads(first.stdout)
+    assert (document["stage"], document["skipped"], document["counts"]["speeches"]) == ("extract", False, 24)
+    assert Path(document["output"]).is_dir()
+    assert Path(document["record"]).is_file()
+    assert json.loads(understudy("extract", "jug.yaml", "--json", cwd=home).stdout)["skipped"]
+    assert understudy("curate", "jug.yaml", cwd=home).returncode == 0
+    out = understudy("export", "jug.yaml", "-o", "out", "-f", "messages", "-p", "eve", "--json", cwd=home)
+    written = json.loads(out.stdout)["written"]
+    assert [Path(path).name for path in written] == ["eve.train.jsonl", "eve.heldout.jsonl"]
+    row = json.loads(Path(home / written[0]).read_text().splitlines()[0])
+    assert row["messages"][0] == {"role": "system", "content": "You are eve."}
+
+
+def test_a_reader_that_leaves_early_hears_no_complaint():
+    command = f"{sys.executable} -m understudy.cli recipe schema | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "{\n"
+    assert not done.stderr
