@@ -1,0 +1,1 @@
+"""The small everyday world that the embedded toy base is taught: topics, manners, tales and their words."""

@@ -1,0 +1,53 @@
+"""The text of the toy world as one endless, seeded stream of documents."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from jobs.tinyworld import chinese, dialogue, prose
+
+VERSION = 1
+"""Raised by hand when the generator's text changes in kind."""
+
+SHARES = {"dialogue": 0.60, "prose": 0.25, "chinese": 0.12, "chinese_tale": 0.03}
+"""Share of documents of each kind; documents of all kinds are about as long, so tokens follow closely."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A conversation as (role, content) pairs, or a running text in `text`."""
+
+    kind: str
+    messages: tuple[tuple[str, str], ...] = ()
+    text: str = ""
+
+
+def documents(seed: int, start: int = 0) -> Iterator[Document]:
+    """Endless documents; number i depends on (seed, i) alone, so any stretch can be made again by itself."""
+    kinds, weights = list(SHARES), list(SHARES.values())
+    number = start
+    while True:
+        rng = random.Random(f"{seed}:{number}")
+        kind = rng.choices(kinds, weights=weights)[0]
+        if kind == "dialogue":
+            yield Document(kind, messages=tuple(dialogue.conversation(rng)))
+        elif kind == "chinese":
+            yield Document(kind, messages=tuple(chinese.conversation(rng)))
+        else:
+            yield Document(kind, text=prose.prose(rng) if kind == "prose" else chinese.tale(rng))
+        number += 1
+
+
+def digest() -> str:
+    """sha256 over the generator's own files: which generator made a text."""
+    folder = Path(__file__).parent
+    total = sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".py", ".yaml"):
+            total.update(f"{path.relative_to(folder).as_posix()}\n".encode())
+            total.update(path.read_bytes())
+    return total.hexdigest()
