@@ -166,6 +166,8 @@ def _evaluate_one(ground: Ground, config: EvaluateConfig, unit: Unit, wanted: Se
     cells = _cells(ground, [one for one in wanted if one.column in (BASE, PROMPTED, unit.name)])
     if cells[BASE].conversations:
         found = verdict_json(judge(unit.name, cells, config.bootstrap, config.seed))
+        # Which adapter is best on these lines is the matrix's to say: here there is only one.
+        del found["best"], found["own_best"]
     else:
         text = f"{unit.name}: nothing is held out, so nothing is known of its adapter; prompt-only is offered"
         found = {"persona": unit.name, "conversations": 0, "prompt_only": True, "text": text}

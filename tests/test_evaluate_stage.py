@@ -113,6 +113,7 @@ def test_a_persona_by_itself_is_scored_without_the_others_and_gets_the_same_verd
     store.delete_tree("runs/jug/evaluate")
     alone = run_evaluate(production, ("eve",))
     assert alone.counts == {"eve": whole.counts["eve"]}
+    assert "own_best" not in alone.counts["eve"]
     assert len(cells(store)) == 3
     assert not store.exists("runs/jug/evaluate/matrix.json")
 

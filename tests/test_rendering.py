@@ -54,6 +54,12 @@ SPECIALS = (
     *("<think>", "</think>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     *("<bos>", "<start_of_turn>", "<end_of_turn>", "<s>", "</s>"),
 )
+THINKS_FIRST = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}<｜Assistant｜>{{ m.content }}<|endoftext|>"
+    "{% else %}<｜User｜>{{ m.content }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<｜Assistant｜><think>\n{% endif %}"
+)
+"""As DeepSeek-R1: the prompt opens a think block that a past turn does not show."""
 SHAPES = {"qwen2.5": QWEN25, "qwen3": QWEN3, "llama3.1": LLAMA31, "gemma": GEMMA, "mistral": MISTRAL}
 END = {"qwen2.5": "<|im_end|>", "qwen3": "<|im_end|>", "llama3.1": "<|eot_id|>", "gemma": "<end_of_turn>"}
 
@@ -168,6 +174,15 @@ def test_thinking_is_off_by_default_only_where_the_template_knows_it(renderers):
     assert "<think>" in thinking.tokenizer.decode(thinking.samples(CONVERSATIONS["one turn"])[0].input_ids)
 
 
+def test_where_the_prompt_opens_a_think_block_the_answer_closes_it():
+    renderer = Renderer(make_tokenizer(THINKS_FIRST, SPECIALS))
+    messages = CONVERSATIONS["several turns"][1:3]
+    [sample] = renderer.samples(messages)
+    text = renderer.tokenizer.decode(sample.input_ids)
+    assert text == "<｜User｜>Bread?<｜Assistant｜><think>\n\n</think>\n\nSoup!<|endoftext|>"
+    assert sample.input_ids[: -sample.learned] == renderer.prompt_ids(messages[:1])
+
+
 def test_a_date_in_the_template_is_the_same_every_day(renderers):
     assert "26 Jul 2024" in renderers["llama3.1"].prompt_text([{"role": "user", "content": "Who?"}])
 
@@ -244,6 +259,11 @@ def test_an_unknown_role_or_content_is_refused_in_one_line(renderers):
 def test_a_base_without_chat_template_is_refused():
     with pytest.raises(BaseError, match="no chat template"):
         Renderer(make_tokenizer(""))
+
+
+def test_a_template_that_breaks_is_refused_in_one_line():
+    with pytest.raises(BaseError, match=r"does not render a question and its answer: 'bos_token' is undefined"):
+        Renderer(make_tokenizer("{{ bos_token + messages[0].content }}"))
 
 
 def test_a_template_with_generation_marks_still_tells_its_variables():

@@ -33,7 +33,7 @@ _DEFAULT_KWARGS: dict[str, Any] = {
     "date_string": "26 Jul 2024",
 }
 _Ids = tuple[list[int], list[int]]
-_MARKUP = re.compile(r"<\|[^\s|<>]+\|>|</?[A-Za-z_]\w*>|\[/?[A-Z_]+\]|<</?[A-Z]+>>")
+_MARKUP = re.compile(r"<[|｜][^\s<>]+[|｜]>|</?[A-Za-z_]\w*>|\[/?[A-Z_]+\]|<</?[A-Z]+>>")
 _GENERATION_TAG = re.compile(r"{%-?\s*(end)?generation\s*-?%}")
 
 
@@ -182,8 +182,10 @@ class Renderer:
         prompt = self._text(before, ask=True)
         answer = {"role": "assistant", "content": neutralise(_text(messages[k]), self.shape.specials)}
         full = self._text([*before, answer], ask=False)
-        # A template that writes the past otherwise than the present leaves us its words and its end of turn.
-        rest = full[len(prompt) :] if full.startswith(prompt) else answer["content"] + self._tail
+        # A template that writes the past otherwise than the present leaves us its words and its end of turn, behind
+        # the end of a think block where its prompt has opened one.
+        opened = "" if prompt.rfind("<think>") <= prompt.rfind("</think>") else "\n</think>\n\n"
+        rest = full[len(prompt) :] if full.startswith(prompt) else opened + answer["content"] + self._tail
         target = rest[: len(rest) - len(self._tail)] + self._kept if rest.endswith(self._tail) else rest
         asked, joint = self._ids(prompt), self._ids(prompt + target)
         # The prompt's ids are what serving sends, whatever follows; a merge across the border is not what it sends.
@@ -236,7 +238,12 @@ class Renderer:
 
     def _end_of_turn(self) -> tuple[str, str]:
         """(what the template puts after an answer, the part of it that the base must say itself)."""
-        text = self._text([_USER, _ASSISTANT], ask=False)
+        from jinja2 import TemplateError
+
+        try:
+            text = self._text([_USER, _ASSISTANT], ask=False)
+        except TemplateError as error:
+            raise BaseError(f"the base's chat template does not render a question and its answer: {error}") from error
         if _ASSISTANT["content"] not in text:
             raise BaseError("the base's chat template does not show what the assistant says; choose a chat model")
         tail = text[text.rindex(_ASSISTANT["content"]) + len(_ASSISTANT["content"]) :]
@@ -353,5 +360,5 @@ def _pattern(specials: tuple[str, ...]) -> re.Pattern[str] | None:
 
 def _marked(match: re.Match[str]) -> str:
     text = match[0]
-    at = 2 if text.startswith("<|") and len(text) > 2 else 1
+    at = 2 if text.startswith(("<|", "<｜")) and len(text) > 2 else 1
     return text[:at] + MARK + text[at:]
