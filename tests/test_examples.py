@@ -23,6 +23,7 @@ PRESETS = sorted((ROOT / "understudy" / "presets").glob("*.yaml"))
 DATA = Path(__file__).parent / "data"
 PLAY = EXAMPLES / "demo" / "the-lamp-on-the-quay.txt"
 RABBIT = EXAMPLES / "mooncake" / "the-rabbit-in-the-shop.txt"
+WORDS = ROOT / "understudy" / "assets" / "tiny" / "words.txt"
 VOICES = ("bram", "wisp", "oda")
 MARKS = {
     "bram": re.compile(r"\b(ahoy|aye|sailor)\b", re.IGNORECASE),
@@ -78,6 +79,12 @@ def test_no_voice_borrows_the_words_of_another(play: list[Line]) -> None:
 def test_no_voice_says_a_thing_twice(play: list[Line]) -> None:
     said = Counter(line.text for line in speeches(play) if line.persona)
     assert [text for text, times in said.items() if times > 1] == []
+
+
+def test_the_toy_base_knows_nearly_every_word_of_the_play(play: list[Line]) -> None:
+    known = {row.split()[0] for row in WORDS.read_text("utf-8").splitlines() if row.strip()}
+    said = [word for line in speeches(play) for word in re.findall(r"[a-z]+(?:'[a-z]+)?", line.text.lower())]
+    assert sum(word not in known for word in said) / len(said) <= 0.02
 
 
 def test_almost_every_speech_of_a_voice_answers_somebody_else(play: list[Line]) -> None:
