@@ -78,9 +78,8 @@ def find_files(path: str, folder: Path | None = None) -> list[str]:
         found = [file for file in whole.rglob("*") if file.suffix.lower() in SUFFIXES and not _hidden(file, whole)]
         missing = f"corpus {path}: the folder holds no text ({', '.join(SUFFIXES)})"
     elif glob.has_magic(str(given)):
-        base = str(folder.absolute()) if folder else None
-        matches = glob.glob(str(given), root_dir=base, recursive=True)
-        found = [Path(base or "", match).absolute() for match in matches]
+        root = Path(given.anchor) if given.is_absolute() else (folder or Path()).absolute()
+        found = list(root.glob(str(given.relative_to(given.anchor))))
         missing = f"corpus {path}: no file matches this pattern in {folder or Path.cwd()}"
     else:
         raise CorpusError(f"corpus {path}: no such file or folder ({whole})")

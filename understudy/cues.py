@@ -15,6 +15,7 @@ from typing import NamedTuple
 from understudy.layout import READERS, Cue, Row, bracketed
 from understudy.stage_words import (
     is_cast_list,
+    is_han,
     is_heading,
     is_name,
     is_of_book,
@@ -62,10 +63,12 @@ def read(page: Sequence[Row], layout: str, known: frozenset[str] = frozenset()) 
     marks, cues, names = _look(page, layout)
     for name in known & names.keys():
         names[name] += 3
+    _mark_front(page, layout, marks, cues, names)
     judge = _Judge(layout, page, marks, cues, names)
     judge.settle()
-    _mark_front(page, marks, cues, names)
+    _unlist(page, marks, cues, names)
     _mark_headings(page, marks)
+    _pass_dashes(page, cues)
     spoken = {cue.name for cue in cues if cue}
     square = any("[" in name for name in spoken)
     return Reading(layout, marks, cues, {name: names[name] for name in spoken}, judge.loose, square)
@@ -154,7 +157,7 @@ class _Judge:
         self.tight = marks.count(Mark.BLANK) < 0.1 * len(marks)
         self.loose = layout == "block" and self._is_loose()
         self.run_on = self._run_on()
-        self.settled = self.run_on < 0.02 and total > 20
+        self.settled = self.run_on < 0.02 and total > 3
         """Each speech has its own row, so that whatever opens a row with a colon after it is a cue."""
         sure = (index for index, cue in enumerate(cues) if cue and self._sure(cue.name))
         self.first = next(sure, 0)
@@ -179,9 +182,9 @@ class _Judge:
             if cue and (self.upper[cue.name] or (not self.capitals and self.titled[cue.name])):
                 opened += 1
                 above = True
-            else:
-                carried += above and mark is Mark.TEXT
-                above = mark is Mark.TEXT
+            elif cue is None or cue.name[0].islower() or self.layout == "block":
+                above = above and mark is Mark.TEXT
+                carried += above
         return carried / max(opened, 1)
 
     def settle(self) -> None:
@@ -245,11 +248,14 @@ class _Judge:
             self.titled[name]
             and not previous_cue
             and (above is not Mark.TEXT or (self.tight and self.names[name] > 2))
-            and (self.names[name] > 2 or cue.directions_end > cue.directions or self.many)
+            and (self.names[name] > 2 - is_han(name) or cue.directions_end > cue.directions or self.many)
         )
 
     def _next(self, index: int) -> Mark | None:
         return self.marks[index + 1] if index + 1 < len(self.marks) else None
+
+
+_SAYS = re.compile(r"[:：!?！？“”\"«»„]")
 
 
 def _mark_headings(page: Sequence[Row], marks: list[Mark]) -> None:
@@ -258,45 +264,69 @@ def _mark_headings(page: Sequence[Row], marks: list[Mark]) -> None:
         if mark is not Mark.TEXT or len(page[index].body) > 100:
             continue
         alone = index + 1 >= len(marks) or marks[index + 1] is Mark.BLANK
-        if alone and all(above < 0 or marks[above] is Mark.BLANK for above in (index - 1, index - 2)):
+        if (
+            alone
+            and not _SAYS.search(page[index].body)
+            and all(above < 0 or marks[above] is Mark.BLANK for above in (index - 1, index - 2))
+        ):
             marks[index] = Mark.HEADING
 
 
-def _mark_front(page: Sequence[Row], marks: list[Mark], cues: list[Cue | None], names: Counter[str]) -> None:
-    """Lists of characters are front matter up to the next heading, or to where the first of the listed speaks."""
-    end = 0
-    for index, (_, body) in enumerate(page):
-        if index >= end and 0 < len(body) < 60 and body[-1] not in ",;!?" and is_cast_list(body):
-            end = _end_of_list(marks, cues, index + 1)
-            for row in range(index, end):
-                if marks[row] is not Mark.BLANK:
-                    marks[row], cues[row] = Mark.FRONT, None
-    first = next((i for i, mark in enumerate(marks) if mark is Mark.HEADING and page[i].body[0] != "#"), 0)
-    _unlist(marks, cues, names, first)
+def _pass_dashes(page: Sequence[Row], cues: list[Cue | None]) -> None:
+    """Where most speeches begin with a dash (`ORGON. — Oui.`), the dash belongs to the cue."""
+    dashed = [
+        index for index, cue in enumerate(cues) if cue and page[index].body[cue.speech : cue.speech + 1] in _DASHES
+    ]
+    if len(dashed) <= 0.6 * sum(cue is not None for cue in cues):
+        return
+    for index in dashed:
+        cue, body = cues[index], page[index].body
+        if cue and cue.speech < len(body):
+            past = body[cue.speech :].lstrip("—–- ")
+            cues[index] = cue._replace(speech=len(body) - len(past))
+
+
+_DASHES = ("—", "–", "-")
 
 
 _LONGEST_LIST = 400
 """Rows of a list of characters, at most."""
 
 
-def _end_of_list(marks: list[Mark], cues: list[Cue | None], start: int) -> int:
+def _mark_front(
+    page: Sequence[Row], layout: str, marks: list[Mark], cues: list[Cue | None], names: Counter[str]
+) -> None:
+    """Lists of characters are front matter up to the next heading, or to where the first of the listed speaks."""
+    end = 0
+    for index, (_, body) in enumerate(page):
+        if index >= end and 0 < len(body) < 60 and body[-1] not in ",;!?" and is_cast_list(body):
+            end = _end_of_list(layout, marks, cues, names, index + 1)
+            for row in range(index, end):
+                if marks[row] is not Mark.BLANK:
+                    marks[row], cues[row] = Mark.FRONT, None
+
+
+def _end_of_list(layout: str, marks: list[Mark], cues: list[Cue | None], names: Counter[str], start: int) -> int:
     listed: set[str] = set()
     blank = start
-    for index in range(start, min(len(marks), start + _LONGEST_LIST)):
+    last = min(len(marks), start + _LONGEST_LIST)
+    for index in range(start, last):
         mark, cue = marks[index], cues[index]
         if mark is Mark.HEADING:
             return index
         if mark is Mark.BLANK:
             blank = index
-        elif mark is Mark.CUE and cue:
-            if cue.name in listed:
+        elif cue:
+            speaks = layout == "block" and blank == index - 1 and names[cue.name] > 2 and is_upper(cue.name)
+            if cue.name in listed or (speaks and index + 1 < last and marks[index + 1] is not Mark.BLANK):
                 return blank if blank > start else index
             listed.add(cue.name)
     return blank if listed and blank > start else start
 
 
-def _unlist(marks: list[Mark], cues: list[Cue | None], names: Counter[str], first: int) -> None:
-    """Three names or more before the first heading, each once and again after it: a list of characters without title."""
+def _unlist(page: Sequence[Row], marks: list[Mark], cues: list[Cue | None], names: Counter[str]) -> None:
+    """Three names or more before the first heading, each once and again after it, are a list of characters too."""
+    first = next((i for i, mark in enumerate(marks) if mark is Mark.HEADING and page[i].body[0] != "#"), 0)
     before = [cue.name for cue in cues[:first] if cue]
     if len(before) >= 3 and len(set(before)) == len(before) and all(names[name] > 1 for name in before):
         for row in range(first):

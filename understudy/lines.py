@@ -68,13 +68,18 @@ class Stage:
         self.out: list[Line] = []
         self.scene, self.scenes, self.spoken, self.total = 0, 0, 0, 0
         self.seen: dict[str, int] = {}
-        self.glue = {name for name, count in reading.names.items() if count > 1 and len(name) <= 40}
+        self.glue = {name for name in reading.names if len(name) <= 40}
         self.lengths = sorted({len(name) for name in self.glue}, reverse=True)
         marks = reading.marks
         first = next((i for i, mark in enumerate(marks) if mark is Mark.CUE), len(marks))
         self.headed = Mark.HEADING in marks[first:]
         self.marked = [mark for mark in (*OPENING, *":：∶；") if mark in flat]
         self.doubled = "  " in flat
+        self.opened: Cue | None = None
+        self.cue_row = Row(0, "")
+        self.start = self.end = 0
+        self.held: list[Row] = []
+        self.narration: tuple[int, int] | None = None
         self.manners: set[str] = set()
         self.aside = self._brackets_are_directions()
 
@@ -92,68 +97,68 @@ class Stage:
         return in_cues < 10 or within > 0.15 * in_cues
 
     def lines(self) -> list[Line]:
-        opened: Cue | None = None
-        held: list[Row] = []
-        row = Row(0, "")
-        start = end = 0
-        cue_row = row
+        """Every line of the work, in the order of the text."""
         gap = 0
-        loose = self.reading.loose
-        narration: list[int] = []
         for row, mark, cue in zip(self.page, self.reading.marks, self.reading.cues, strict=True):
             if mark is Mark.BLANK:
                 gap += 1
                 continue
-            if mark is Mark.TEXT and opened is not None and (gap == 0 or self._goes_on(row, start, end, gap, loose)):
-                if end == start and not held:
-                    start = row.start
-                held.clear()
-                end = row.start + len(row.body)
-                gap = 0
-                continue
-            if mark is Mark.DIRECTION and opened is not None and (gap == 0 or loose):
-                held.append(row)
-                gap = 0
-                continue
-            if narration and (mark is not Mark.TEXT or gap):
-                self._plain("narration", *narration)
-                narration = []
-            if opened is not None:
-                self._speech(cue_row, opened, start, end)
-                opened = None
-            for direction in held:
-                self._direction(direction)
-            held.clear()
-            gap = 0
-            if mark is Mark.CUE and cue is not None:
-                opened, cue_row = cue, row
-                start, end = row.start + cue.speech, row.start + len(row.body)
-            elif mark is Mark.DIRECTION:
-                self._direction(row)
-            elif mark is Mark.HEADING:
-                self._heading(row)
-            elif mark is Mark.FRONT:
-                self._plain("narration", row.start, row.start + len(row.body))
+            if self.opened is not None and self._carries_on(row, mark, gap):
+                pass
+            elif self.narration and mark is Mark.TEXT and gap == 0:
+                self.narration = (self.narration[0], row.start + len(row.body))
             else:
-                narration = [narration[0] if narration else row.start, row.start + len(row.body)]
-        if narration:
-            self._plain("narration", *narration)
-        if opened is not None:
-            self._speech(cue_row, opened, start, end)
-        for direction in held:
-            self._direction(direction)
+                self._close()
+                self._begin(row, mark, cue)
+            gap = 0
+        self._close()
         return self.out
 
-    def _goes_on(self, row: Row, start: int, end: int, gap: int, loose: bool) -> bool:
+    def _begin(self, row: Row, mark: Mark, cue: Cue | None) -> None:
+        end = row.start + len(row.body)
+        if cue is not None:
+            self.opened, self.cue_row = cue, row
+            self.start, self.end = row.start + cue.speech, end
+        elif mark is Mark.DIRECTION:
+            self._direction(row)
+        elif mark is Mark.HEADING:
+            self._heading(row)
+        elif mark is Mark.FRONT:
+            self._plain("narration", row.start, end)
+        else:
+            self.narration = (row.start, end)
+
+    def _close(self) -> None:
+        if self.narration:
+            self._plain("narration", *self.narration)
+            self.narration = None
+        if self.opened is not None:
+            self._speech(self.cue_row, self.opened, self.start, self.end)
+            self.opened = None
+        for row in self.held:
+            self._direction(row)
+        self.held.clear()
+
+    def _carries_on(self, row: Row, mark: Mark, gap: int) -> bool:
+        """Whether a row belongs to the open speech; a direction is held until words follow it, or none do."""
+        if mark is Mark.TEXT and (gap == 0 or self._goes_on(row, gap)):
+            if self.end == self.start and not self.held:
+                self.start = row.start
+            self.held.clear()
+            self.end = row.start + len(row.body)
+            return True
+        if mark is Mark.DIRECTION and (gap == 0 or self.reading.loose):
+            self.held.append(row)
+            return True
+        return False
+
+    def _goes_on(self, row: Row, gap: int) -> bool:
         """Whether a paragraph without a cue, below blank rows, carries the speech above it on."""
-        if gap > 1 and not loose:
-            return False
-        if loose:
+        if self.reading.loose:
             return gap <= 2
-        if end <= start:
+        if gap > 1 or self.end <= self.start:
             return False
-        last = self.flat[end - 1]
-        return row.body[0].islower() or last in ",;，、；"
+        return row.body[0].islower() or self.flat[self.end - 1] in ",;:，、；："
 
     def _emit(
         self,
@@ -296,7 +301,7 @@ class Stage:
                 continue
             at = max(0, names_end - 40) + len(head) - len(name)
             sure = _opens(segment, at, name)
-            if sure is None or (match.group() == "；" and not sure):
+            if sure is None or (not sure and (match.group() == "；" or self.reading.names[name] < 3)):
                 continue
             speech = colon + 1
             while speech < len(segment) and segment[speech].isspace():

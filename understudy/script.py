@@ -25,13 +25,24 @@ class Role(Protocol):
     """What `assign` needs to know of a persona or of a cast entry."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The persona's id."""
+        ...
+
     @property
-    def display_name(self) -> str: ...
+    def display_name(self) -> str | None:
+        """What people call it, in any script."""
+        ...
+
     @property
-    def aliases(self) -> Sequence[str]: ...
+    def aliases(self) -> Sequence[str]:
+        """Every other way the texts name it."""
+        ...
+
     @property
-    def works(self) -> Sequence[str]: ...
+    def works(self) -> Sequence[str]:
+        """Shell patterns of the works in which these names hold."""
+        ...
 
 
 def parse(text: str, work: str, layout: str = "auto") -> list[Line]:
@@ -99,7 +110,7 @@ def owners(cast: Sequence[Role], work: str) -> dict[str, str]:
             other = found.setdefault(key, role.name) if key else role.name
             if other != role.name:
                 raise PersonaError(
-                    f"{alias!r} means both {other} and {role.name} in {work}: take it from one of them, or limit `works`"
+                    f"{alias!r} means both {other} and {role.name} in {work}: take it from one, or limit `works`"
                 )
     return found
 

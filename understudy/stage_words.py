@@ -20,7 +20,10 @@ _ENGLISH = (
 )
 _FRENCH = r"(?:premi[eè]re?|seconde?|derni[eè]re?|unique|\w{3,14}i[eè]me|l?['’]?unique)"
 _RUSSIAN = r"(?:перв|втор|трет|четв[её]рт|пят|шест|седьм|восьм|девят|десят|\w{3,10}надцат|последн)\w{1,3}"
-_ROMANCE = r"(?:primer|segund|tercer|cuart|quint|sext|s[eé]ptim|octav|noven|d[eé]cim|[uú]ltim|prim|second|terz|quart|sest)[aoe]?"
+_ROMANCE = (
+    r"(?:primer|segund|tercer|cuart|quint|sext|s[eé]ptim|octav|noven|d[eé]cim|[uú]ltim"
+    r"|prim|second|terz|quart|sest)[aoe]?"
+)
 _HEADING = re.compile(
     rf"""(?:\#{{1,6}}\s+\S
     |[【\[（(《「]?\s*第\s*{_HAN_NUMBER}\s*[幕场場集回折出景节節章部](?![\u4e00-\u9fff]*[，。！？])
