@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from understudy import conversation
+from understudy import conversation, corpus
 from understudy.persona import Persona, cast_entries, cast_entry_persona
 from understudy.prompts import system_text
 from understudy.recipe import Recipe, load
@@ -139,8 +139,10 @@ def gold(name: str) -> list[dict[str, str | int | None]]:
 )
 def test_the_chinese_play_reads_as_its_gold(path: Path, encoding: str, name: str, count: int) -> None:
     recipe = EXAMPLES / "mooncake" / "recipe.yaml"
-    found = speeches(lines_of(recipe, path.read_bytes().decode(encoding), "the-rabbit-in-the-shop"))
+    decoded = corpus.decode(path.read_bytes())
+    found = speeches(lines_of(recipe, decoded.text, "the-rabbit-in-the-shop"))
     wanted = gold(name)
+    assert decoded.encoding == encoding
     assert len(wanted) == count
     assert [(line.speaker, line.persona, line.text) for line in found] == [
         (row["speaker"], row["persona"], row["text"]) for row in wanted
