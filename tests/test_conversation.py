@@ -103,6 +103,9 @@ def test_one_that_opens_with_the_persona_hears_the_direction_else_the_heading_el
     spoke = ("ADAM: Ah!", "LICHT: What?", "ADAM: Oh!")
     assert spoken(built(play("# Act 1", "( He falls.", *spoke))[0])[0] == ("user", "He falls.")
     assert spoken(built(play("# Act 1", *spoke))[0])[0] == ("user", "Act 1")
+    assert spoken(built(play("( He fell.", "# Act 1", *spoke))[0])[0] == ("user", "Act 1")
+    preface = [line(0, "", "A list of the persons.", kind="narration"), *play(*spoke, first=1)]
+    assert spoken(built(preface)[0])[0] == ("user", OPENING)
     assert spoken(built(play(*spoke))[0])[0] == ("user", OPENING)
 
 

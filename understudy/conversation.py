@@ -198,9 +198,11 @@ def exchanges(scene: Scene, persona: str, window: int) -> list[Exchange]:
 
     for row in scene.rows:
         if row["kind"] == "heading":
-            heading = row["text"].strip()
-        elif row["kind"] != "speech":
+            heading, shown = row["text"].strip(), ""
+        elif row["kind"] == "direction":
             shown = row["text"].strip() or shown
+        elif row["kind"] != "speech":
+            continue
         elif row["persona"] == persona:
             if not reply:
                 opener = shown or heading or OPENING
