@@ -83,9 +83,15 @@ def start(
         raise InputError(
             f"store {store.uri}: has no persona for base {base.name} ({what}); run `understudy run RECIPE`"
         )
-    _quiet_serve()
     say(f"starting the engine: {base.name}, {len(mine)} personas")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    import ray  # noqa: F401 - both sides of what follows need it; imported at the same time it may be seen half-made
+
+    # Ray starts its processes meanwhile; the import takes 6 s of CPU.
+    imported = threading.Thread(target=_import_rooms)
+    imported.start()
     runtime.start()
+    imported.join()
     _deploy(base, store, model, limits, _largest_rank(mine), _gpus(gpus), host, port, page)
     url = f"http://{_shown(host)}:{port}"
     seconds = time.monotonic() - started
@@ -173,6 +179,22 @@ def _deploy(
         raise UnderstudyError(f"the engine did not start: {_reason(error)}; its logs are in /tmp/ray") from None
 
 
+def _import_rooms() -> None:
+    """Import ray.serve.llm, and take back what that does to this process's logging."""
+    import warnings
+
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import serve.ingress
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] in ("ray", "vllm"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
@@ -221,10 +243,3 @@ def _stop_once(stopped: threading.Event) -> None:
     stopped.set()
     if first:
         raise KeyboardInterrupt
-
-
-def _quiet_serve() -> None:
-    for name in ("ray.serve", "ray.llm", "ray", "vllm"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")

@@ -8,7 +8,6 @@ whole, and is never deleted: a damaged one is moved aside.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import uuid
 from pathlib import Path
@@ -81,7 +80,7 @@ def null_adapter(base: Path, identity: str) -> Path:
 def _settle(part: Path, folder: Path) -> Path:
     """Give a whole folder its final name; who comes second finds the first's, which holds the same bytes."""
     try:
-        os.rename(part, folder)
+        part.rename(folder)
     except OSError:
         if not folder.is_dir():
             raise

@@ -28,7 +28,9 @@ def page_deployment(api_url: str) -> Any:
         from fastapi import FastAPI
 
         # Serve strips the prefix, and gradio must know it to address its own files.
-        return gradio.mount_gradio_app(FastAPI(), make_page(api_url), path="/", root_path="/chat")
+        return gradio.mount_gradio_app(
+            FastAPI(), make_page(api_url), path="/", root_path="/chat", ssr_mode=False, footer_links=[]
+        )
 
     page = serve.deployment(
         serve.ingress(build)(_Page),
