@@ -10,19 +10,23 @@ alias changes nothing here.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jobs.cast import chosen_cast
 from jobs.stage import StageResult, Unit, finished_record, read_latest, say, split_done, write_latest
+from understudy.base import TINY
 from understudy.dataset import check_version, conversations_table, curate, dropped_table
 from understudy.errors import InputError, PersonaError
+from understudy.lexicon import unknown_share
 from understudy.recipe import CurateConfig, Recipe
 from understudy.record import table_digest
 from understudy.store import Store
 
 VERSION = 1
+MOST_FOREIGN = 0.1
+"""With more words than this that the embedded base does not know, its persona will not make sense."""
 
 
 def run_curate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False) -> StageResult:
@@ -45,6 +49,8 @@ def run_curate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fal
             "curate",
             f"{unit.name}: {counts['train']} answers to learn, {counts['heldout']} held out, {dropped} dropped",
         )
+    if todo and recipe.model.base == TINY:
+        _warn_of_foreign_words(store, todo)
     if done:
         say("curate", f"{len(done)} of {len(units)} personas up to date, skipped")
     write_latest(store, recipe.name, "curate", {u.name: u.fingerprint for u in units}, [e.name for e in everyone])
@@ -54,6 +60,17 @@ def run_curate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fal
     return StageResult(
         "curate", store, recipe.name, {u.name: u.fingerprint for u in units}, made, counts, time.time() - began
     )
+
+
+def _warn_of_foreign_words(store: Store, todo: Sequence[Unit]) -> None:
+    """The toy base can only say what it has words for: tell whose lines it will not carry."""
+    for unit in todo:
+        rows = store.read_table(f"{unit.key}/conversations.parquet").to_pylist()
+        said = "\n".join(message["content"] for row in rows for message in row["messages"] if message["loss"])
+        share = unknown_share(said)
+        if share > MOST_FOREIGN:
+            text = f"{unit.name}: the toy base does not know {share:.0%} of these words, so expect no sense of it"
+            say("curate", f"{text}; a real base: model.base=Qwen/Qwen3-0.6B")
 
 
 def _views(store: Store, recipe: Recipe) -> dict[str, dict[str, tuple[str, str]]]:

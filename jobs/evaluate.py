@@ -53,7 +53,9 @@ def run_evaluate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = F
             store.delete(key)
     score_missing(ground, cells, recipe)
     for unit in todo:
-        _evaluate_one(ground, recipe.evaluate, unit, wanted[unit.name])
+        found = _evaluate_one(ground, recipe.evaluate, unit, wanted[unit.name])
+        if personas:  # else the matrix says it
+            say("evaluate", found["text"])
     if done:
         say("evaluate", f"{len(done)} of {len(units)} personas up to date, skipped")
     write_latest(store, recipe.name, "evaluate", {u.name: u.fingerprint for u in units}, [e.name for e in everyone])
@@ -161,7 +163,7 @@ def _wanted(row: Row, adapters: dict[str, Adapter], config: EvaluateConfig, whol
     return own + [Wanted(row, name, adapters[name]) for name in others]
 
 
-def _evaluate_one(ground: Ground, config: EvaluateConfig, unit: Unit, wanted: Sequence[Wanted]) -> None:
+def _evaluate_one(ground: Ground, config: EvaluateConfig, unit: Unit, wanted: Sequence[Wanted]) -> dict[str, Any]:
     started = time.time()
     cells = _cells(ground, [one for one in wanted if one.column in (BASE, PROMPTED, unit.name)])
     if cells[BASE].conversations:
@@ -173,6 +175,7 @@ def _evaluate_one(ground: Ground, config: EvaluateConfig, unit: Unit, wanted: Se
         found = {"persona": unit.name, "conversations": 0, "prompt_only": True, "text": text}
     ground.store.put_json(f"{unit.key}/evaluation.json", found)
     unit.finish(ground.store, {"evaluation.json": digest_of(found)}, found, started)
+    return found
 
 
 def _draw(ground: Ground, config: EvaluateConfig, wanted: dict[str, list[Wanted]]) -> dict[str, Any]:
