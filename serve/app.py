@@ -8,6 +8,7 @@ server.stop()
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import os
 import signal
@@ -48,7 +49,12 @@ class Server:
         """End the engine, the page and the cluster that was started for them."""
         from ray import serve
 
-        serve.shutdown()
+        serve.delete(APP)
+        if self.page:
+            serve.delete(PAGE)
+        if os.environ.get("RAY_ADDRESS", "local") != "local":
+            # On a cluster of our own Serve ends with it; said twice, Ray prints that its controller is gone.
+            serve.shutdown()
         runtime.stop()
 
 
@@ -187,7 +193,7 @@ def _import_rooms() -> None:
     handlers, level = list(root.handlers), root.level
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import serve.ingress
+        importlib.import_module("serve.ingress")
     root.handlers[:] = handlers
     root.setLevel(level)
     for name in list(logging.root.manager.loggerDict):

@@ -65,12 +65,12 @@ class PersonaIngress(OpenAiIngress):
         self._has_page = has_page
         self._cast = Cast(Store(store_uri), base, lambda kwargs: shape_of(json.dumps(kwargs, sort_keys=True)))
 
-    async def models(self) -> dict[str, Any]:
+    async def models(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """OpenAI's list of models: personas, their other aliases, the base."""
         parts = [*await self._cast.parts(), await self._cast.part(self._base.served_name)]
         return {"object": "list", "data": [self._card(part) for part in parts]}
 
-    async def model_data(self, model: str) -> dict[str, Any]:
+    async def model_data(self, model: str) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One model."""
         return self._card(await self._cast.part(model))
 
@@ -109,7 +109,7 @@ class PersonaIngress(OpenAiIngress):
         if not body.messages:
             raise InputError("messages is empty; send at least one")
         messages, variables = self._cast.messages(part, [_plain(message) for message in body.messages])
-        body.messages = messages  # type: ignore[assignment]
+        body.messages = messages
         own = body.chat_template_kwargs or {}
         # What a persona was trained with holds; the bare base is the client's to set.
         body.chat_template_kwargs = {**own, **variables} if part.release else {**variables, **own}
