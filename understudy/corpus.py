@@ -207,7 +207,7 @@ def decode(data: bytes, encoding: str = "auto", where: str = "text") -> Decoded:
         return _declared(data, encoding, where)
     for mark, codec in _MARKS:
         if data.startswith(mark):
-            return Decoded(_strict(data, codec, where).removeprefix("\ufeff"), codec, 1.0)
+            return Decoded(_plain(_strict(data, codec, where).removeprefix("\ufeff"), where), codec, 1.0)
     kind = next((kind for magic, kind in _KINDS.items() if data.startswith(magic)), None)
     if kind:
         raise CorpusError(f"{where}: is {kind}, not plain text; save it as a UTF-8 text first")

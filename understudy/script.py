@@ -17,8 +17,9 @@ from understudy.cues import read
 from understudy.errors import PersonaError, RecipeError
 from understudy.layout import LAYOUTS, detect, flatten, rows
 from understudy.lines import Line, Stage
+from understudy.names import slug
 
-__all__ = ["Line", "Role", "assign", "parse", "speakers"]
+__all__ = ["Line", "Role", "assign", "name_key", "owners", "parse", "plays", "speakers", "speech_share"]
 
 
 class Role(Protocol):
@@ -95,8 +96,8 @@ def assign(lines: Iterable[Line], cast: Sequence[Role], work: str) -> list[Line]
 
 
 def plays(role: Role, work: str) -> bool:
-    """Whether the names of `role` hold in `work`: one of its `works` patterns matches the work's id."""
-    return any(fnmatchcase(work.casefold(), pattern.casefold()) for pattern in role.works)
+    """Whether the names of `role` hold in `work`: one of its `works` matches the work's id, or is its file's name."""
+    return any(fnmatchcase(work, pattern.casefold()) or slug(pattern) == work for pattern in role.works)
 
 
 def owners(cast: Sequence[Role], work: str) -> dict[str, str]:
