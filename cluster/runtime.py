@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from understudy.errors import UnderstudyError
 from understudy.telemetry import turn_off_telemetry
 
+TRIES = 3
+"""A machine at its limit may take longer to start Ray than Ray waits for itself; the next try finds its files read."""
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def start(num_cpus: float | None = None, dashboard: bool = False) -> None:
+def start(num_cpus: int | None = None, dashboard: bool = False) -> None:
     """Connect to Ray; does nothing when this process already is.
 
     Without RAY_ADDRESS a cluster of this machine is started (`num_cpus`: its size, default all cores); it binds
@@ -38,17 +41,32 @@ def start(num_cpus: float | None = None, dashboard: bool = False) -> None:
         warnings.simplefilter("ignore")
         address = os.environ.get("RAY_ADDRESS", "")
         if address and address != "local":
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             return
-        # "local" said outright: without it Ray looks for the last cluster, and after a SIGKILL chases a dead one.
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=dashboard,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=512 << 20 if num_cpus is None or num_cpus <= 8 else None,
-        )
+        for left in reversed(range(TRIES)):
+            try:
+                _start_local(num_cpus, dashboard)
+            except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception when its own 30 s are over
+                ray.shutdown()
+                if not left:
+                    said = " ".join(str(error).split())[:200]
+                    raise UnderstudyError(f"Ray did not start: {said}; see /tmp/ray/session_latest/logs") from None
+            else:
+                return
+
+
+def _start_local(num_cpus: int | None, dashboard: bool) -> None:
+    import ray
+
+    # "local" said outright: without it Ray looks for the last cluster, and after a SIGKILL chases a dead one.
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        include_dashboard=dashboard,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=512 << 20 if num_cpus is None or num_cpus <= 8 else None,
+    )
 
 
 def stop() -> None:
@@ -60,7 +78,7 @@ def stop() -> None:
 
 
 @contextmanager
-def running(num_cpus: float | None = None) -> Iterator[None]:
+def running(num_cpus: int | None = None) -> Iterator[None]:
     """Ray for the length of the block; leaves it running when it ran before."""
     import ray
 

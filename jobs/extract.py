@@ -21,7 +21,7 @@ from jobs.cast import remember_speakers
 from jobs.stage import StageResult, Unit, read_latest, say, write_latest
 from understudy.corpus import Decoded, Work, decode, find_works, load, read_bytes
 from understudy.dataset import lines_table, persona_view
-from understudy.errors import CorpusError
+from understudy.errors import CorpusError, StoreError
 from understudy.persona import cast_entries, cast_entry_persona
 from understudy.recipe import AutoCastEntry, Recipe
 from understudy.record import output_key, read_record, rows_digest, table_digest
@@ -69,6 +69,8 @@ def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
     tasks = [Task(recipe.name, store, work, work.entry.layout or recipe.extract.layout, cast, force) for work in works]
     results: list[dict[str, Any]] = []
     for result in _extracted(tasks, recipe):
+        if "fatal" in result:
+            raise StoreError(result["fatal"])
         results.append(result)
         _report(result, len(results), len(tasks))
     bad = [result for result in results if result["problem"]]
@@ -132,6 +134,8 @@ def extract_work(task: Task) -> dict[str, Any]:
         unit.finish(task.store, {"lines.parquet": table_digest(table)}, counts, started)
     except CorpusError as error:
         return {**row, "problem": str(error)}
+    except StoreError as error:  # nothing can be kept: the whole stage ends, by its own words and not Ray's
+        return {**row, "fatal": str(error)}
     return {**row, "counts": counts}
 
 
