@@ -97,6 +97,7 @@ def start(
     imported = threading.Thread(target=_import_rooms)
     imported.start()
     runtime.start()
+    _take_signals_back()
     imported.join()
     _deploy(base, store, model, limits, _largest_rank(mine), _gpus(gpus), host, port, page)
     url = f"http://{_shown(host)}:{port}"
@@ -185,15 +186,27 @@ def _deploy(
         raise UnderstudyError(f"the engine did not start: {_reason(error)}; its logs are in /tmp/ray") from None
 
 
+def _take_signals_back() -> None:
+    """Ray's C++ side answers SIGTERM with a stack trace and abort(); the handlers that Python had count again."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        handler = signal.getsignal(number)
+        if handler is not None:
+            signal.signal(number, handler)
+
+
 def _import_rooms() -> None:
     """Import ray.serve.llm, and take back what that does to this process's logging."""
     import warnings
 
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         importlib.import_module("serve.ingress")
+    logging.disable(logging.NOTSET)
     root.handlers[:] = handlers
     root.setLevel(level)
     for name in list(logging.root.manager.loggerDict):
