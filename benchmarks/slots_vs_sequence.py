@@ -13,13 +13,14 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from jobs.slot_config import SlotConfig, batch_order, collate, trained_tokens
+from jobs.slot_config import SlotConfig, batch_order, collate
 from jobs.slots import Slots
 from understudy.rendering import Sample
 
@@ -27,7 +28,7 @@ TINY = Path(__file__).resolve().parent.parent / "understudy" / "assets" / "tiny"
 BAR = 1.3
 
 
-def load_base(folder: Path | None, device: str) -> nn.Module:
+def load_base(folder: Path | None, device: str) -> Any:
     """The base in `folder`, else the embedded one, else random weights of its shape; bf16 on a GPU, fp32 elsewhere."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     if folder or (TINY / "config.json").is_file():
@@ -43,7 +44,8 @@ def load_base(folder: Path | None, device: str) -> nn.Module:
         head_dim=32,
         tie_word_embeddings=True,
     )
-    return Qwen3ForCausalLM(config).to(device, dtype)
+    base: Any = Qwen3ForCausalLM(config)
+    return base.to(device=device, dtype=dtype)
 
 
 def make_samples(seed: int, count: int, shortest: int, longest: int) -> list[Sample]:
@@ -57,7 +59,7 @@ def make_samples(seed: int, count: int, shortest: int, longest: int) -> list[Sam
     return out
 
 
-def time_slots(configs: list[SlotConfig], rows: list[list[Sample]], base: nn.Module, done: Callable[[], None]) -> float:
+def time_slots(configs: list[SlotConfig], rows: list[list[Sample]], base: Any, done: Callable[[], None]) -> float:
     """Seconds to train all slots at once."""
     slots = Slots(base, configs, rows)
     started = time.perf_counter()
@@ -69,7 +71,7 @@ def time_slots(configs: list[SlotConfig], rows: list[list[Sample]], base: nn.Mod
     return seconds
 
 
-def time_peft(config: SlotConfig, rows: list[Sample], base: nn.Module, done: Callable[[], None]) -> float:
+def time_peft(config: SlotConfig, rows: list[Sample], base: Any, done: Callable[[], None]) -> float:
     """Seconds to train one adapter with PEFT and torch alone."""
     lora = LoraConfig(r=config.rank, lora_alpha=int(config.alpha), target_modules="all-linear", task_type="CAUSAL_LM")
     peft = get_peft_model(base, lora).train()

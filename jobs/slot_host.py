@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.base_model import load_model, load_tokenizer, portable_name
+from jobs.lora_stack import adapted_layers
 from jobs.peft_folder import peft_files
-from jobs.slot_config import SlotConfig, SlotState, adapted_layers, trained_tokens
+from jobs.slot_config import SlotState, trained_tokens
+from jobs.slot_plan import Member, SlotPlan, snapshots
 from jobs.slots import Slots
-from jobs.stage import Unit
 from understudy.base import Base
 from understudy.dataset import read_conversations
 from understudy.errors import InputError, StoreError, UnderstudyError
@@ -30,32 +30,8 @@ from understudy.recipe import ModelConfig
 from understudy.rendering import Renderer, Sample, with_system
 from understudy.store import Store, json_bytes
 
-SNAPSHOT = re.compile(r"/snapshot-(\d{8})\.safetensors$")
 SNAPSHOTS_KEPT = 2
 PROBE_TOKENS = 48
-
-
-@dataclass(frozen=True)
-class SlotPlan:
-    """One persona's training, as plain data."""
-
-    unit: Unit
-    config: SlotConfig
-    conversations: str
-    """Store key of the persona's conversations table; its rows of split `train` are learned."""
-    system: str
-    """The persona's system text."""
-    max_length: int
-    probes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Member:
-    """A place in a group; `plan` is None for a slot that was finished before the group went on."""
-
-    fingerprint: str
-    config: SlotConfig
-    plan: SlotPlan | None
 
 
 @dataclass
@@ -231,12 +207,6 @@ def _answers(plan: SlotPlan, state: SlotState) -> list[dict[str, Any]]:
 
 def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def snapshots(store: Store, key: str) -> dict[int, str]:
-    """Store key by step of the snapshots that a slot in training has."""
-    found = ((SNAPSHOT.search(name), name) for name in store.keys(key))
-    return {int(match[1]): name for match, name in found if match}
 
 
 class SlotHost:

@@ -15,21 +15,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jobs.base_model import portable_name
 from jobs.cast import chosen_cast
+from jobs.slot_config import SlotConfig
+from jobs.slot_plan import Member, SlotPlan, snapshots
 from jobs.stage import StageResult, Unit, finished_record, say, split_done, write_latest
 from understudy.base import Base, resolve
 from understudy.errors import MissingError, RecipeError, UnderstudyError
 from understudy.persona import cast_entry_persona
+from understudy.prompts import VERSION as PROMPT_VERSION
 from understudy.prompts import system_text
 from understudy.recipe import CastEntry, Recipe, TrainConfig
 from understudy.record import output_key, read_record
 from understudy.store import Store, json_bytes
-
-if TYPE_CHECKING:
-    from jobs.slot_config import SlotConfig
-    from jobs.slot_host import Member, SlotPlan
 
 VERSION = 1
 ROWS_OF_A_GROUP = 128
@@ -82,10 +82,6 @@ def _refuse(recipe: Recipe) -> None:
 
 
 def _plan(store: Store, recipe: Recipe, base: Base, entry: CastEntry) -> SlotPlan:
-    from jobs.base_model import portable_name
-    from jobs.slot_host import SlotPlan
-    from understudy.prompts import VERSION as PROMPT_VERSION
-
     key, record = finished_record(store, recipe.name, "curate", entry.name, "understudy curate")
     train = recipe.train_config(entry)
     system = system_text(cast_entry_persona(entry, recipe))
@@ -111,8 +107,6 @@ def _plan(store: Store, recipe: Recipe, base: Base, entry: CastEntry) -> SlotPla
 
 def slot_config(name: str, train: TrainConfig) -> SlotConfig:
     """One persona's resolved `train` as the slot engine takes it."""
-    from jobs.slot_config import SlotConfig
-
     return SlotConfig(
         name,
         rank=train.lora.rank,
@@ -155,8 +149,6 @@ def plan_groups(store: Store, recipe: str, plans: Sequence[SlotPlan]) -> list[li
     A group that a killed run left goes on as it was, if today's plans still hold every member that is not finished.
     Slots of a broken group go on from their snapshots beside those that are as far.
     """
-    from jobs.slot_host import Member, snapshots
-
     waiting = {plan.unit.fingerprint: plan for plan in plans}
     groups: list[list[Member]] = []
     for plan in plans:
@@ -186,8 +178,6 @@ def plan_groups(store: Store, recipe: str, plans: Sequence[SlotPlan]) -> list[li
 
 
 def _kept_group(store: Store, plan: SlotPlan) -> Iterator[tuple[str, SlotConfig]]:
-    from jobs.slot_config import SlotConfig
-
     try:
         kept = store.get_json(f"{plan.unit.key}/plan.json")
     except MissingError:

@@ -31,7 +31,7 @@ TORCH = {
     "jobs/evaluate.py",
     "jobs/likelihood.py",
     "jobs/peft_folder.py",
-    "jobs/slot_config.py",
+    "jobs/lora_stack.py",
     "jobs/slot_host.py",
     "jobs/slots.py",
     "jobs/tiny.py",

@@ -13,9 +13,10 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from torch import nn
 from transformers import AutoModelForCausalLM, get_scheduler
 
+from jobs.lora_stack import adapted_layers
 from jobs.peft_folder import peft_files, read_peft
-from jobs.slot_config import SlotConfig, adapted_layers, batch_order, trained_tokens
-from jobs.slots import Slots
+from jobs.slot_config import SlotConfig, trained_tokens
+from jobs.slots import Slots, batch_order
 from understudy.errors import AdapterError, InputError
 from understudy.rendering import Sample
 
@@ -208,7 +209,7 @@ def test_exported_adapters_load_in_peft_with_the_same_logits(base: Path, tmp_pat
         assert peft.peft_config["default"].base_model_name_or_path == "Qwen/Qwen3-8B"
         with torch.no_grad():
             theirs = peft(input_ids=ids).logits
-            slots._route = slots._routed([k], [3])
+            slots._route = slots.routed([k], [3])
             ours = slots.model(input_ids=ids).logits
             slots._route = None
             plain = slots.model(input_ids=ids).logits
@@ -228,7 +229,7 @@ def test_scores_are_those_of_the_adapter_alone_and_of_the_bare_base(base: Path) 
             if k is None:
                 logits = clean(input_ids=torch.tensor([row.input_ids])).logits[0]
             else:
-                slots._route = slots._routed([k], [1])
+                slots._route = slots.routed([k], [1])
                 logits = slots.model(input_ids=torch.tensor([row.input_ids])).logits[0]
                 slots._route = None
         log = logits.double().log_softmax(-1)

@@ -18,7 +18,8 @@ from peft import PeftModel
 
 from cluster import runtime
 from jobs.base_model import load_model, load_tokenizer
-from jobs.slot_host import GroupRun, Member, SlotPlan, snapshots
+from jobs.slot_host import GroupRun
+from jobs.slot_plan import Member, SlotPlan, snapshots
 from jobs.stage import Unit, read_latest, write_latest
 from jobs.train import plan_groups, run_train, slot_config
 from understudy.base import Base, folder_identity
