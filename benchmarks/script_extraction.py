@@ -4,8 +4,8 @@
 
 FOLDER holds plays as `NAME.txt` with `NAME.gold.jsonl`, a `{"speaker", "text"}` for each speech in order. A speech
 counts when speaker (whatever its case) and words (spaces collapsed) are both the gold's. The rate is UTF-8 bytes
-through decode and parse in a plain loop, median of the runs, in seconds of this process's CPU time. `--hard` adds long and
-hostile texts made here, whose rate shows that parsing stays linear. Exit 1 where a play's F1 is below 0.99.
+through decode and parse in a plain loop, median of the runs, in seconds of this process's CPU time. `--hard` adds long
+and hostile texts made here, whose rate shows that parsing stays linear. Exit 1 where a play's F1 is below 0.99.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from understudy.layout import READERS, Cue, Row, bracketed
+from understudy.layout import OPENING, READERS, Cue, Row, bracketed
 from understudy.stage_words import (
     is_cast_list,
     is_han,
@@ -80,12 +80,20 @@ def _look(page: Sequence[Row], layout: str) -> tuple[list[Mark], list[Cue | None
     names: Counter[str] = Counter()
     marks: list[Mark] = []
     cues: list[Cue | None] = []
+    under = False  # the row below a name that is known by now holds what it says
     for _, body in page:
         if not body:
             marks.append(Mark.BLANK)
             cues.append(None)
+            under = False
+            continue
+        if under and body[0] not in OPENING:
+            marks.append(Mark.TEXT)
+            cues.append(None)
+            under = False
             continue
         cue = None
+        under = False
         if _is_direction(body):
             mark = Mark.HEADING if is_heading(body) else Mark.DIRECTION
         else:
@@ -100,6 +108,7 @@ def _look(page: Sequence[Row], layout: str) -> tuple[list[Mark], list[Cue | None
                     verdict = verdicts[name] = _verdict(name, layout)
                 if verdict is Mark.CUE and (len(names) > 2 or layout == "block" or not is_of_book(name)):
                     names[name] += 1
+                    under = layout == "block" and names[name] > 2 and name.isupper()
                 else:
                     mark, cue = Mark.DIRECTION if verdict is Mark.CUE else verdict, None
         marks.append(mark)
@@ -299,7 +308,10 @@ def _mark_front(
     """Lists of characters are front matter up to the next heading, or to where the first of the listed speaks."""
     end = 0
     for index, (_, body) in enumerate(page):
-        if index >= end and 0 < len(body) < 60 and body[-1] not in ",;!?" and is_cast_list(body):
+        cue = cues[index]
+        if index < end or not 0 < len(body) < 60 or (cue is not None and names[cue.name] > 3):
+            continue
+        if body[-1] not in ",;!?" and is_cast_list(body):
             end = _end_of_list(layout, marks, cues, names, index + 1)
             for row in range(index, end):
                 if marks[row] is not Mark.BLANK:

@@ -73,7 +73,8 @@ class Stage:
         marks = reading.marks
         first = next((i for i, mark in enumerate(marks) if mark is Mark.CUE), len(marks))
         self.headed = Mark.HEADING in marks[first:]
-        self.marked = [mark for mark in (*OPENING, *":：∶；") if mark in flat]
+        self.openings = [mark for mark in OPENING if mark in flat]
+        self.colons = [mark for mark in ":：∶；" if mark in flat] if reading.layout == "colon" and self.glue else []
         self.doubled = "  " in flat
         self.opened: Cue | None = None
         self.cue_row = Row(0, "")
@@ -227,18 +228,16 @@ class Stage:
         name, method = cue.name, self.reading.layout
         confidence = 0.98 if self.reading.names[name] > 1 else 0.8
         segment = self.flat[start:end]
-        for mark in self.marked:
+        for mark in self.colons:
             if mark in segment:
                 break
         else:
-            self._say(name, start, end, self._collapse(segment), directions, method, confidence)
+            self._cut(name, start, end, directions, method, confidence)
             return
         base = start
-        for cut in self._glued(segment) if method == "colon" else ():
+        for cut in self._glued(segment):
             self._cut(name, start, base + cut.at, directions, method, confidence)
-            at = base + cut.directions
-            part = segment[cut.directions : cut.directions_end]
-            directions = _directions_of_cue(at, part)
+            directions = _directions_of_cue(base + cut.directions, segment[cut.directions : cut.directions_end])
             name, method, confidence, start = cut.name, "glued", 0.9 if cut.sure else 0.6, base + cut.speech
         self._cut(name, start, end, directions, method, confidence)
 
@@ -247,6 +246,12 @@ class Stage:
     ) -> None:
         """One speech with brackets in it: those that are directions come out of its words."""
         segment = self.flat[start:end]
+        for mark in self.openings:
+            if mark in segment:
+                break
+        else:
+            self._say(name, start, end, self._collapse(segment), directions, method, confidence)
+            return
         pieces: list[str] = []
         at = 0
         groups = brackets(segment)
