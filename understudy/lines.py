@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 from understudy.cues import Mark, Reading
+from understudy.directions import direction_at, directions_of_cue, inner_words, join_pieces
 from understudy.layout import OPENING, Cue, Row, brackets
 
 SCENE_SPEECHES = 40
@@ -55,9 +55,20 @@ _SPOKEN = re.compile(
 _AGAIN = re.compile(
     r"[\s（(【\[]*(?:续|續|cont(?:inued|['’]?d|\.)?|fortsetzung|fortgesetzt|suite)[\s.）)】\]]*$", re.IGNORECASE
 )
-_STOPS = frozenset(".,;:…，。；：")
 _EXIT = re.compile(r"[\[(]\s*_?(?:exit|exeunt|enter|re-enter|aside)\b[^\[\]()\n]*$", re.IGNORECASE)
 """A direction whose bracket is never closed, as old editions print them at the end of a speech."""
+
+
+class _SceneNames(dict[int, str]):
+    """`work#n` of each scene, made once."""
+
+    def __init__(self, work: str) -> None:
+        super().__init__()
+        self.work = work
+
+    def __missing__(self, scene: int) -> str:
+        name = self[scene] = f"{self.work}#{scene}"
+        return name
 
 
 class Stage:
@@ -68,6 +79,7 @@ class Stage:
         self.out: list[Line] = []
         self.scene, self.scenes, self.spoken, self.total = 0, 0, 0, 0
         self.seen: dict[str, int] = {}
+        self.scenes_named = _SceneNames(work)
         self.glue = {name for name in reading.names if len(name) <= 40}
         self.lengths = sorted({len(name) for name in self.glue}, reverse=True)
         marks = reading.marks
@@ -177,7 +189,7 @@ class Stage:
             Line(
                 f"{self.work}:{index}",
                 self.work,
-                f"{self.work}#{self.scene}",
+                self.scenes_named[self.scene],
                 index,
                 kind,
                 speaker,
@@ -196,7 +208,7 @@ class Stage:
 
     def _direction(self, row: Row) -> None:
         end = row.start + len(row.body)
-        self._emit("direction", None, _inner(row.body), [], row.start, end, self.reading.layout, 0.95)
+        self._emit("direction", None, inner_words(row.body), [], row.start, end, self.reading.layout, 0.95)
 
     def _heading(self, row: Row) -> None:
         if self.headed:
@@ -224,7 +236,7 @@ class Stage:
         if cue.directions_end > cue.directions:
             at = row.start + cue.directions
             part = self.flat[at : row.start + cue.directions_end]
-            directions = _directions_of_cue(at, part)
+            directions = directions_of_cue(at, part)
         name, method = cue.name, self.reading.layout
         confidence = 0.98 if self.reading.names[name] > 1 else 0.8
         segment = self.flat[start:end]
@@ -237,7 +249,7 @@ class Stage:
         base = start
         for cut in self._glued(segment):
             self._cut(name, start, base + cut.at, directions, method, confidence)
-            directions = _directions_of_cue(base + cut.directions, segment[cut.directions : cut.directions_end])
+            directions = directions_of_cue(base + cut.directions, segment[cut.directions : cut.directions_end])
             name, method, confidence, start = cut.name, "glued", 0.9 if cut.sure else 0.6, base + cut.speech
         self._cut(name, start, end, directions, method, confidence)
 
@@ -259,11 +271,11 @@ class Stage:
             groups.append(match.span())
         for first, last in groups:
             if self._is_direction(segment, first, last):
-                directions.append(_direction_at(start, (first, last), segment))
+                directions.append(direction_at(start, (first, last), segment))
                 pieces.append(segment[at:first].rstrip("*_") if segment[last : last + 1] in "*_" else segment[at:first])
                 at = last
         pieces.append(segment[at:].lstrip("*_") if at and segment[at : at + 1] in "*_" else segment[at:])
-        text = " ".join(_join(pieces).split()) if at else self._collapse(segment)
+        text = " ".join(join_pieces(pieces).split()) if at else self._collapse(segment)
         self._say(name, start, end, text, directions, method, confidence)
 
     def _is_direction(self, segment: str, first: int, last: int) -> bool:
@@ -367,36 +379,3 @@ def _opens(segment: str, at: int, name: str) -> bool | None:
     if not _HAN.search(name) or len(name) < 2 or not _HAN.search(before[-1]) or before[-1] in _LEADS_IN:
         return None
     return False
-
-
-def _join(pieces: list[str]) -> str:
-    """Words on both sides of a removed direction, without a space left before a full stop or a comma."""
-    joined = [pieces[0]]
-    for before, after in pairwise(pieces):
-        if after.lstrip()[:1] in _STOPS and before.strip() and after.strip():
-            joined[-1] = joined[-1].rstrip()
-            joined.append(after.lstrip())
-        else:
-            split = before[-1:].isalnum() and after[:1].isalnum() and before[-1:].isascii()
-            joined.append(" " + after if split else after)
-    return "".join(joined)
-
-
-def _directions_of_cue(at: int, part: str) -> list[dict[str, int | str]]:
-    """Directions between a name and its colon: in brackets, or bare (`ORGON, à part`)."""
-    if not part.strip():
-        return []
-    return [_direction_at(at, group, part) for group in brackets(part) or [(0, len(part))]]
-
-
-def _direction_at(base: int, group: tuple[int, int], text: str) -> dict[str, int | str]:
-    first, last = group
-    return {"start": base + first, "end": base + last, "text": _inner(text[first:last])}
-
-
-def _inner(group: str) -> str:
-    """What a direction says, without its brackets and marks."""
-    words = " ".join(group.split()).strip("*_ ").lstrip("△▲◎※ ")
-    if words and words[0] in OPENING and brackets(words) == [(0, len(words))]:
-        words = words[1:-1].strip("*_ ")
-    return words.lstrip("[(").strip("_ ")
