@@ -1,1 +1,1 @@
-"""The stages, one module each, on Ray Data and Ray actors: extract, curate, train, evaluate, publish, and run for all."""
+"""The stages, one module each, on Ray Data and Ray actors: extract, curate, train, evaluate, publish, run."""

@@ -8,7 +8,12 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-SAMPLE = ["The lamp is lit and the boat is home.", "Who knocks at the door so late?", "Bread, soup and tea!", "你好，今天天气很好。"]
+SAMPLE = [
+    "The lamp is lit and the boat is home.",
+    "Who knocks at the door so late?",
+    "Bread, soup and tea!",
+    "你好，今天天气很好。",
+]
 
 
 def make_tokenizer(template: str = CHATML, specials: tuple[str, ...] = (), vocabulary: int = 400):

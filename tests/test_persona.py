@@ -83,7 +83,12 @@ def test_a_cast_entry_wins_over_its_card(tmp_path):
     (tmp_path / "eve.json").write_text(json.dumps({"name": "Eve", "first_mes": "Hi", "system_prompt": "card"}))
     loaded = recipe(tmp_path, "cast: [{name: eve, display_name: 夏娃, card: eve.json, system_prompt: mine}]")
     persona = cast_entry_persona(loaded.cast[0], loaded)
-    assert (persona.name, persona.display_name, persona.system_prompt, persona.greeting) == ("eve", "夏娃", "mine", "Hi")
+    assert (persona.name, persona.display_name, persona.system_prompt, persona.greeting) == (
+        "eve",
+        "夏娃",
+        "mine",
+        "Hi",
+    )
 
 
 def test_a_cast_can_be_a_file_a_glob_of_cards_or_made_of_the_speakers(tmp_path):

@@ -1,1 +1,1 @@
-"""The domain in plain Python: what a persona, a line, a recipe, a record, an adapter and a catalog are. No ray, no torch."""
+"""The domain in plain Python: persona, line, recipe, record, adapter, catalog. No ray, no torch."""

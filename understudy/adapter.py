@@ -231,7 +231,7 @@ def _check_tensor(path: Path, name: str, info: dict[str, Any], rank: int, body_b
             count *= int(side)
         sound = 0 <= start <= end <= body_bytes and end - start == count * _DTYPE_BYTES[dtype]
     except (KeyError, TypeError, ValueError):
-        sound = False
+        shape, sound = [], False
     if not sound:
         raise AdapterError(f"{path}: tensor {name} has a broken header")
     side = 0 if name.endswith(("lora_A.weight", "lora_embedding_A")) else 1

@@ -59,7 +59,9 @@ class Release(BaseModel):
         if self.prompt_only:
             return self
         version = prompt_version(self.card, self.base_identity, self.template_kwargs)
-        return self.model_copy(update={"version": version, "manifest": None, "rank": None, "scores": {}, "advice": None})
+        return self.model_copy(
+            update={"version": version, "manifest": None, "rank": None, "scores": {}, "advice": None}
+        )
 
 
 class Entry(BaseModel):
