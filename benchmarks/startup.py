@@ -1,6 +1,6 @@
 """How long `understudy --help` takes: least and median of ten runs of the installed command.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 from __future__ import annotations
