@@ -16,7 +16,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,8 @@ def start(
     # Ray starts its processes meanwhile; the import takes 6 s of CPU.
     imported = threading.Thread(target=_import_rooms)
     imported.start()
-    runtime.start()
-    _take_signals_back()
+    with _own_signals():
+        runtime.start()
     imported.join()
     _deploy(base, store, model, limits, _largest_rank(mine), _gpus(gpus), host, port, page)
     url = f"http://{_shown(host)}:{port}"
@@ -133,7 +134,7 @@ def serve(
         print(f"API   {server.url}/v1\nchat  {server.page}\nCtrl-C stops", flush=True)
         stopped.wait()
     except KeyboardInterrupt:
-        print("stopped before it was ready", file=sys.stderr)
+        print("stopped" if server else "stopped before it was ready", file=sys.stderr)
     finally:
         if server is not None:
             server.stop()
@@ -186,13 +187,14 @@ def _deploy(
         raise UnderstudyError(f"the engine did not start: {_reason(error)}; its logs are in /tmp/ray") from None
 
 
-def _take_signals_back() -> None:
-    """Ray's C++ side answers SIGTERM with a stack trace and abort(); the handlers that Python had count again."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in (signal.SIGTERM, signal.SIGINT):
-        handler = signal.getsignal(number)
-        if handler is not None:
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray answers SIGTERM with handlers of its own (a stack trace, abort, exit 15); afterwards ours count again."""
+    mine = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        if mine and handler is not None:
             signal.signal(number, handler)
 
 

@@ -133,6 +133,7 @@ class Cast:
             **short,
             "greeting": greeting_text(persona),
             "description": persona.description,
+            "sampling": dict(persona.sampling),
             "questions": list(release.questions or persona.questions),
             "advice": release.advice,
             "scores": release.scores,

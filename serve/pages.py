@@ -74,9 +74,11 @@ def make_page(api_url: str) -> Any:
         asked = [*about["questions"], *[""] * QUESTIONS][:QUESTIONS]
         buttons = [gr.Button(text, visible=bool(text)) for text in asked]
         label = gr.Chatbot(shown, label=about["display_name"])
-        return title, label, [], history, [], *buttons
+        return title, about["sampling"], label, [], history, [], *buttons
 
-    async def answer(text: str, persona: str, base: str, beside: bool, *chats: Any) -> AsyncIterator[Any]:
+    async def answer(
+        text: str, persona: str, base: str, sampling: dict[str, Any], beside: bool, *chats: Any
+    ) -> AsyncIterator[Any]:
         shown, shown_base, history, history_base = (list(chat) for chat in chats)
         if not text.strip() or not persona:
             yield "", *chats
@@ -86,14 +88,14 @@ def make_page(api_url: str) -> Any:
             for kept in (display, past):
                 kept.append({"role": "user", "content": text})
             display.append({"role": "assistant", "content": ""})
-            async for piece in stream(api_url, model, past):
+            async for piece in stream(api_url, model, past, sampling):
                 display[-1]["content"] += piece
                 yield "", shown, shown_base, history, history_base
             past.append({"role": "assistant", "content": display[-1]["content"]})
         yield "", shown, shown_base, history, history_base
 
     with gr.Blocks(title="Understudy", analytics_enabled=False) as page:
-        base_name, history, history_base = gr.State(""), gr.State([]), gr.State([])
+        base_name, sampling, history, history_base = gr.State(""), gr.State({}), gr.State([]), gr.State([])
         with gr.Row():
             with gr.Column(scale=1, min_width=220):
                 gr.Markdown("# Understudy")
@@ -110,27 +112,25 @@ def make_page(api_url: str) -> Any:
                 box = gr.Textbox(placeholder="Say something", show_label=False, submit_btn=True, autofocus=True)
         chats = [left, right, history, history_base]
         page.load(cast, None, [people, toy, base_name])
-        people.change(choose, people, [about, left, right, history, history_base, *buttons])
+        people.change(choose, people, [about, sampling, left, right, history, history_base, *buttons])
         beside.change(lambda on: gr.Chatbot(visible=on), beside, right)
-        box.submit(answer, [box, people, base_name, beside, *chats], [box, *chats])
+        box.submit(answer, [box, people, base_name, sampling, beside, *chats], [box, *chats])
         for button in buttons:
-            button.click(answer, [button, people, base_name, beside, *chats], [box, *chats])
+            button.click(answer, [button, people, base_name, sampling, beside, *chats], [box, *chats])
     return page
 
 
-async def stream(api_url: str, model: str, messages: History) -> AsyncIterator[str]:
-    """The pieces of one answer; an error of the server becomes one visible line."""
+async def stream(api_url: str, model: str, messages: History, sampling: dict[str, Any]) -> AsyncIterator[str]:
+    """The pieces of one answer; an error of the server becomes one visible line.
+
+    `sampling` is the card's, sent along so that the bare base answers under the same terms.
+    """
     from openai import APIError, AsyncOpenAI
 
+    asked: Any = {"model": model, "messages": messages, "stream": True, "extra_body": {"max_tokens": 300, **sampling}}
     async with AsyncOpenAI(base_url=f"{api_url}/v1", api_key="none", max_retries=1) as client:
         try:
-            chunks = await client.chat.completions.create(
-                model=model,
-                messages=messages,
-                stream=True,
-                max_completion_tokens=200,  # type: ignore[arg-type]
-            )
-            async for chunk in chunks:
+            async for chunk in await client.chat.completions.create(**asked):
                 if chunk.choices and chunk.choices[0].delta.content:
                     yield chunk.choices[0].delta.content
         except APIError as error:
