@@ -291,7 +291,13 @@ class LoraStack:
         ids = torch.tensor([[pad] * (length - len(p)) + list(p) for p in prompts], device=self.device)
         mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=self.device)
         settings = GenerationConfig(
-            do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=list(stop), pad_token_id=pad, use_cache=True
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,  # said outright: a base's own settings (Qwen2.5: 1.05) fill what is left open
+            max_new_tokens=max_new_tokens,
+            eos_token_id=list(stop),
+            pad_token_id=pad,
+            use_cache=True,
         )
         if k is not None:
             self._route = self.routed([k], [len(prompts)])

@@ -54,6 +54,7 @@ class GroupRun:
         self.members = [replace(m, plan=None) if m.plan and m.plan.unit.record(store) else m for m in members]
         self.renderer = renderer
         self.tokenizer: Any = renderer.tokenizer
+        self.longest = int(getattr(model.config, "max_position_embeddings", None) or 1 << 30)
         self.data = [self._read(member.plan) for member in self.members]
         self.slots = Slots(model, [m.config for m in members], [d.samples for d in self.data])
         self.started = time.time()
@@ -86,6 +87,7 @@ class GroupRun:
     def _read(self, plan: SlotPlan | None) -> _Data:
         if plan is None:
             return _Data([], {}, [])
+        longest = min(plan.max_length, self.longest)
         table = self.store.read_table(plan.conversations)
         samples: list[Sample] = []
         asked = shortened = 0
@@ -93,12 +95,14 @@ class GroupRun:
             if conversation.split == "train":
                 messages = with_system(conversation.messages, plan.system)
                 whole = self.renderer.samples(messages)
-                fitting = self.renderer.samples(messages, plan.max_length)
-                shortened += sum(len(sample.input_ids) > plan.max_length for sample in whole)
+                fitting = self.renderer.samples(messages, longest)
+                shortened += sum(len(sample.input_ids) > longest for sample in whole)
                 asked += sum(len(sample.turns) for sample in whole)
                 samples += [sample for sample in fitting if trained_tokens(sample)]
         if not samples:
-            raise InputError(f"{plan.unit.name}: no answer fits into train.max_length {plan.max_length}; raise it")
+            raise InputError(
+                f"{plan.unit.name}: no answer fits into {longest} tokens; raise train.max_length, or shorten the card"
+            )
         counts = {
             "samples": len(samples),
             "trained_tokens": sum(map(trained_tokens, samples)),

@@ -7,10 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import torch
 from bases import make_random_base
@@ -18,11 +22,13 @@ from peft import PeftModel
 
 from cluster import runtime
 from jobs.base_model import load_model, load_tokenizer
+from jobs.peft_folder import read_peft
 from jobs.slot_host import GroupRun
 from jobs.slot_plan import Member, SlotPlan, snapshots
+from jobs.slots import Slots
 from jobs.stage import Unit, read_latest, write_latest
 from jobs.train import plan_groups, run_train, slot_config
-from understudy.base import Base, folder_identity
+from understudy.base import Base
 from understudy.conversation import Conversation, Message, Provenance
 from understudy.dataset import conversations_table
 from understudy.errors import InputError, RecipeError
@@ -37,7 +43,7 @@ from understudy.recipe import (
     TrainOverride,
 )
 from understudy.record import table_digest
-from understudy.rendering import Renderer
+from understudy.rendering import Renderer, Sample
 from understudy.store import Store
 
 CAST = {"adam": 14, "eve": 9, "licht": 5}
@@ -105,12 +111,15 @@ class KilledError(Exception):
     """Stands for the end of the process, at a place of the test's choosing."""
 
 
-def run_group(store: Store, base: Path, members: Sequence[Member], kill_at: int | None = None) -> None:
+def run_group(
+    store: Store, base: Path, members: Sequence[Member], kill_at: int | None = None, config: ModelConfig | None = None
+) -> Any:
+    """Train a group in this process; returns the base that it stood on."""
     torch.set_num_threads(1)
-    model_config = ModelConfig(base=str(base))
-    loaded = Base(f"{base.parent}/some-base", base, folder_identity(base, "some-base"))
-    model = load_model(loaded, model_config)
-    run = GroupRun(store, loaded, model, Renderer(load_tokenizer(loaded, model_config)), members, snapshot_s=0)
+    config = config or ModelConfig(base=str(base))
+    loaded = Base(f"{base.parent}/some-base", base, "sha256:0")
+    model = load_model(loaded, config)
+    run = GroupRun(store, loaded, model, Renderer(load_tokenizer(loaded, config)), members, snapshot_s=0)
     steps = 0
 
     def count(_: object) -> None:
@@ -120,6 +129,7 @@ def run_group(store: Store, base: Path, members: Sequence[Member], kill_at: int 
             raise KilledError
 
     run.run(count)
+    return model
 
 
 def outputs(store: Store, plans: Sequence[SlotPlan]) -> dict[str, bytes]:
@@ -216,8 +226,30 @@ def test_conversations_too_long_for_max_length_are_shortened_and_counted(base: P
     assert record
     assert record.counts["shortened_samples"] > 0
     impossible = plans_of(store, {"adam": 10}, max_length=8, epochs=2)
-    with pytest.raises(InputError, match="max_length 8"):
+    with pytest.raises(InputError, match="fits into 8 tokens"):
         run_group(store, base, [Member("x", plan.config, plan) for plan in impossible])
+
+
+def test_a_lora_over_a_base_in_four_bits_learns_and_speaks_in_peft_as_it_was_trained(
+    base: Path, tmp_path: Path
+) -> None:
+    store = Store.open(tmp_path / "store")
+    plans = plans_of(store, {"adam": 6, "eve": 4})
+    config = ModelConfig(base=str(base), quantization="nf4")
+    model = run_group(store, base, plan_groups(store, "play", plans)[0], config=config)
+    record = plans[0].unit.record(store)
+    assert record
+    assert record.counts["last_loss"] < record.counts["first_loss"]
+    store.fetch_tree(plans[0].unit.key, tmp_path / "adapter")
+    slots = Slots(model, [replace(plans[0].config, target_modules="auto")])
+    slots.load(0, read_peft(tmp_path / "adapter"))
+    row = Sample((), [5, 6, 7, 8, 9], [0, 1, 1, 1, 1])
+    ((nll, _),) = slots.score([(0, row)])
+    slots.close()
+    peft = PeftModel.from_pretrained(model, tmp_path / "adapter")
+    ids = torch.tensor([row.input_ids])
+    log = peft(input_ids=ids).logits[0, :-1].log_softmax(-1)
+    assert nll == pytest.approx(-float(log.gather(1, ids[0, 1:, None]).sum()), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -235,8 +267,8 @@ def test_what_the_slot_engine_cannot_do_is_refused_in_one_line(tmp_path: Path, t
     assert "\n" not in str(caught.value)
 
 
-def train_in_a_process(folder: Path, base: Path, kill_when: str | None = None) -> None:
-    """Run the stage in a process of its own; with `kill_when`, SIGKILL it as soon as such a file exists."""
+def train_in_a_process(folder: Path, base: Path, kill_when: str) -> None:
+    """Run the stage in a process of its own and SIGKILL it as soon as a file `kill_when` exists in the store."""
     code = (
         "import sys; from pathlib import Path; from test_train import recipe_of; from jobs.train import run_train\n"
         "run_train(recipe_of(Path(sys.argv[1]), Path(sys.argv[2])))"
@@ -245,17 +277,12 @@ def train_in_a_process(folder: Path, base: Path, kill_when: str | None = None) -
     env = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root.parent}"}
     process = subprocess.Popen([sys.executable, "-c", code, str(folder), str(base)], env=env, cwd=root.parent)
     try:
-        if kill_when:
-            deadline = time.monotonic() + 120
-            while not list((folder / "store").glob(kill_when)) and time.monotonic() < deadline:
-                assert process.poll() is None, "ended before it could be killed"
-                time.sleep(0.01)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        else:
-            assert process.wait(timeout=240) == 0
+        deadline = time.monotonic() + 200
+        while not list((folder / "store").glob(kill_when)) and time.monotonic() < deadline:
+            assert process.poll() is None, "ended before it could be killed"
+            time.sleep(0.01)
     finally:
-        process.kill()
+        process.send_signal(signal.SIGKILL)
         process.wait()
 
 
@@ -268,24 +295,44 @@ def test_killed_in_training_and_run_again_the_stage_leaves_the_same_adapters_and
         (tmp_path / name).mkdir()
         stores[name] = Store.open(tmp_path / name / "store")
         curated(stores[name], CAST)
-    train_in_a_process(tmp_path / "undisturbed", base)
     train_in_a_process(tmp_path / "killed", base, kill_when="runs/play/train/*/snapshot-00000003.safetensors")
-    assert not list((tmp_path / "killed/store").glob("runs/play/train/latest.json"))
+    assert not read_latest(stores["killed"], "play", "train")
     curated(stores["killed"], {**CAST, "walter": 4})
-    undisturbed = read_latest(stores["undisturbed"], "play", "train")
     with runtime.running():
+        undisturbed = run_train(recipe_of(tmp_path / "undisturbed", base))
         resumed = run_train(recipe_of(tmp_path / "killed", base))
-        assert dict(resumed.units) == undisturbed
-        for fp in undisturbed.values():
+        assert resumed.units == undisturbed.units
+        for fp in undisturbed.units.values():
             for name in OUTPUTS:
                 key = f"runs/play/train/{fp}/{name}"
                 assert stores["killed"].get(key) == stores["undisturbed"].get(key), name
-        again = run_train(recipe_of(tmp_path / "killed", base, (*CAST, "walter")))
-        assert again.made == ("walter",)
-        changed = recipe_of(tmp_path / "killed", base, (*CAST, "walter"))
+        wider = recipe_of(tmp_path / "killed", base, (*CAST, "walter"))
         louder = CastEntry(name="eve", train=TrainOverride(lora=LoraOverride(rank=4), learning_rate=1e-3))
-        changed = changed.model_copy(update={"cast": tuple(louder if e.name == "eve" else e for e in changed.cast)})
-        third = run_train(changed)
-        assert third.made == ("eve",)
-        assert json.loads(stores["killed"].get(f"runs/play/train/{third.units['eve']}/adapter_config.json"))["r"] == 4
-        assert run_train(changed).skipped
+        wider = wider.model_copy(update={"cast": tuple(louder if e.name == "eve" else e for e in wider.cast)})
+        later = run_train(wider)
+        assert later.made == ("eve", "walter")
+        assert json.loads(stores["killed"].get(f"runs/play/train/{later.units['eve']}/adapter_config.json"))["r"] == 4
+        assert run_train(wider).skipped
+
+
+@pytest.mark.cluster
+def test_a_host_killed_in_training_is_begun_again_from_its_snapshots(base: Path, tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    curated(store, CAST)
+    killed: list[int] = []
+
+    def kill_the_host() -> None:
+        while not list((tmp_path / "store").glob("runs/play/train/*/snapshot-00000002.safetensors")):
+            time.sleep(0.01)
+        for process in psutil.Process().children(recursive=True):
+            if "SlotHost" in " ".join(process.cmdline()):
+                process.kill()
+                killed.append(process.pid)
+
+    with runtime.running():
+        thread = threading.Thread(target=kill_the_host, daemon=True)
+        thread.start()
+        result = run_train(recipe_of(tmp_path, base))
+        thread.join(timeout=5)
+    assert killed
+    assert set(result.counts) == set(CAST)
