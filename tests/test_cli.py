@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets import load_from_disk
 
 from tests.bases import make_random_base
 
@@ -45,7 +46,7 @@ def home(tmp_path: Path) -> Path:
         (("recipe", "copy", "huanhuam", "{home}"), "did you mean huanhuan?"),
         (("recipe", "new", "{home}/play.txt", "-o", "{home}/jug.yaml"), "exists already"),
         (("recipe", "new", "{home}/play.txt", "-o", "{home}/x.yaml", "--cast", "Nobody"), "nobody of that name"),
-        (("export", "{home}/jug.yaml", "-o", "{home}/out", "-f", "bogus"), "valid: alpaca, messages"),
+        (("export", "{home}/jug.yaml", "-o", "{home}/out", "-f", "bogus"), "valid: alpaca, messages, datasets"),
         (("run", "{home}/jug.yaml", "augment=[{name: a}]"), "augment is not supported"),
         (("run", "{home}/jug.yaml", "store=gs://x"), "gs:// is not supported"),
     ],
@@ -120,6 +121,10 @@ def test_stages_print_one_json_document_and_skip_what_is_done(home):
     assert [Path(path).name for path in written] == ["eve.train.jsonl", "eve.heldout.jsonl"]
     row = json.loads(Path(home / written[0]).read_text().splitlines()[0])
     assert row["messages"][0] == {"role": "system", "content": "You are eve."}
+    out = understudy("export", "jug.yaml", "-o", "hf", "-f", "datasets", "-p", "eve", "--json", cwd=home)
+    kept = load_from_disk(str(home / json.loads(out.stdout)["written"][0]))
+    said = [(message["role"], message["content"]) for message in kept["train"][0]["messages"]]
+    assert said == [(message["role"], message["content"]) for message in row["messages"]]
 
 
 def test_a_reader_that_leaves_early_hears_no_complaint():

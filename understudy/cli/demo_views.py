@@ -99,6 +99,9 @@ def guess(console: Console, samples: Samples, live: bool) -> None:
 def matrix(console: Console, store: Store, recipe: Recipe) -> None:
     """The evaluation matrix and where its picture is."""
     place = f"runs/{recipe.name}/evaluate/matrix"
+    if not store.exists(f"{place}.txt"):
+        console.print("  Nothing was held out, so there is nothing to measure.")
+        return
     for line in store.get(f"{place}.txt").decode().splitlines():
         console.print(f"  {line}", markup=False, soft_wrap=True)
     console.print(f"  picture: {_near(store.uri_of(f'{place}.png'))}", style="dim", markup=False, soft_wrap=True)

@@ -122,7 +122,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write into.")],
     overrides: Overrides = None,
     persona: Personas = None,
-    form: Annotated[str, typer.Option("--format", "-f", help="alpaca (JSON) or messages (OpenAI, JSONL).")] = "alpaca",
+    form: Annotated[str, typer.Option("--format", "-f", help="alpaca, messages (OpenAI) or datasets (HF).")] = "alpaca",
     json: Json = False,
 ) -> None:
     """Curated conversations as files that other trainers read, one per persona and split.
