@@ -25,7 +25,7 @@ from typing import Any
 from cluster import runtime
 from understudy.base import Base, resolve
 from understudy.catalog import Catalog
-from understudy.errors import InputError, UnderstudyError
+from understudy.errors import BaseError, InputError, UnderstudyError
 from understudy.recipe import ModelConfig, Recipe, ServeConfig
 from understudy.release import Release
 from understudy.store import Store
@@ -81,8 +81,12 @@ def start(
     port = free_port(host, port)
     state = Catalog(store).refresh()
     current = [state.resolve(name) for name in state.personas()]
-    model = model or ModelConfig(base=_only_base(current, store))
-    base = resolve(model, folder)
+    asked = model or ModelConfig(base=_only_base(current, store))
+    try:
+        base = resolve(asked, folder)
+    except BaseError as error:
+        hint = "" if model else "; say where it is: `understudy serve model.base=FOLDER`"
+        raise BaseError(f"{error}{hint}") from None
     mine = [release for release in current if release.base_identity == base.identity]
     if not mine:
         found = sorted({release.base_name for release in current})
@@ -92,15 +96,15 @@ def start(
         )
     say(f"starting the engine: {base.name}, {len(mine)} personas")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    import ray  # noqa: F401 - both sides of what follows need it; imported at the same time it may be seen half-made
-
+    # Both sides of what follows need ray; imported by both at once it may be seen half-made.
+    importlib.import_module("ray")
     # Ray starts its processes meanwhile; the import takes 6 s of CPU.
     imported = threading.Thread(target=_import_rooms)
     imported.start()
     with _own_signals():
         runtime.start()
     imported.join()
-    _deploy(base, store, model, limits, _largest_rank(mine), _gpus(gpus), host, port, page)
+    _deploy(base, store, asked, limits, _largest_rank(mine), _gpus(gpus), host, port, page)
     url = f"http://{_shown(host)}:{port}"
     seconds = time.monotonic() - started
     return Server(url, f"{url}/chat/" if page else None, tuple(release.persona for release in mine), seconds)

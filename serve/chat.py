@@ -62,15 +62,12 @@ class Conversation:
         from openai import APIConnectionError, APIError, OpenAI
 
         message = {"role": "user", "content": text, **({"name": self.user} if self.user else {})}
+        asked: Any = {"model": self.persona, "messages": [*self.messages, message], "stream": True}
         pieces: list[str] = []
         client = OpenAI(base_url=f"{self.url}/v1", api_key=os.environ.get("UNDERSTUDY_API_KEY", "none"), max_retries=1)
         with client:
             try:
-                stream: Any = client.chat.completions.create(
-                    model=self.persona,
-                    messages=[*self.messages, message],
-                    stream=True,  # type: ignore[arg-type]
-                )
+                stream = client.chat.completions.create(**asked)
                 for chunk in stream:
                     if chunk.choices and chunk.choices[0].delta.content:
                         pieces.append(chunk.choices[0].delta.content)
@@ -82,9 +79,10 @@ class Conversation:
         self.messages += [message, {"role": "assistant", "content": "".join(pieces)}]
 
 
-def converse(persona: str, url: str, source: TextIO | None = None, out: TextIO | None = None) -> int:
+def converse(persona: str, url: str, lines: TextIO | None = None, screen: TextIO | None = None) -> int:
     """One conversation with a running server, over any pair of streams; InputError when the persona is unknown."""
-    source, out = source or sys.stdin, out or sys.stdout
+    source: TextIO = lines or sys.stdin
+    out: TextIO = screen or sys.stdout
     about = _about(url, persona)
     talk = Conversation(url, persona, about.get("greeting", ""))
     talk.reset()

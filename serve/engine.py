@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import serve
-from ray.llm._internal.common.callbacks.base import CallbackBase
+from ray.llm._internal.common.callbacks.base import CallbackBase, CallbackConfig
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
@@ -156,7 +156,7 @@ def llm_config(base: Base, model: ModelConfig, limits: ServeConfig, rank: int, g
         lora_config={"max_num_adapters_per_replica": limits.max_cpu_loras},
         placement_group_config={"bundles": [{"GPU": gpus, "CPU": 1} if gpus else {"CPU": 1}]},
         runtime_env={"env_vars": environment},
-        callback_config={"callback_class": NothingToDownload},
+        callback_config=CallbackConfig(callback_class=NothingToDownload),
         log_engine_metrics=False,
         # Each token is sent as it comes; the default gathers them for 50 ms.
         experimental_configs={"stream_batching_interval_ms": 0},

@@ -214,7 +214,7 @@ def ingress_deployment(engine: Any, base: Base, store: Store, has_page: bool) ->
 
     name = base.served_name
     card = ModelCard(id=name, object="model", owned_by="understudy", permission=[], metadata={})
-    deployment = serve.deployment(
+    deployment: Any = serve.deployment(
         make_fastapi_ingress(PersonaIngress, endpoint_map=_ENDPOINTS, app=make_app()),
         name="ingress",
         num_replicas=1,

@@ -32,7 +32,7 @@ def page_deployment(api_url: str) -> Any:
             FastAPI(), make_page(api_url), path="/", root_path="/chat", ssr_mode=False, footer_links=[]
         )
 
-    page = serve.deployment(
+    page: Any = serve.deployment(
         serve.ingress(build)(_Page),
         name="page",
         num_replicas=1,
@@ -63,10 +63,9 @@ def make_page(api_url: str) -> Any:
 
     async def choose(persona: str) -> Any:
         about = await _get(api_url, f"/v1/personas/{persona}")
-        shown = (
-            [{"role": "assistant", "content": f"*from the card*\n\n{about['greeting']}"}] if about["greeting"] else []
-        )
-        history = [{"role": "assistant", "content": about["greeting"]}] if about["greeting"] else []
+        greeting = about["greeting"]
+        shown: Any = [{"role": "assistant", "content": f"*from the card*\n\n{greeting}"}] if greeting else []
+        history = [{"role": "assistant", "content": greeting}] if greeting else []
         kind = "prompt only" if about["prompt_only"] else f"adapter {about['version']}"
         title = f"### {about['display_name']}\n{about['description']}\n\n`{kind}`"
         if about["advice"]:
