@@ -20,8 +20,9 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from jobs.slot_config import SlotConfig, batch_order, collate
-from jobs.slots import Slots
+from jobs.lora_stack import collate
+from jobs.slot_config import SlotConfig
+from jobs.slots import Slots, batch_order
 from understudy.rendering import Sample
 
 TINY = Path(__file__).resolve().parent.parent / "understudy" / "assets" / "tiny"
