@@ -31,10 +31,13 @@ VERSION = 1
 PROGRESS_S = 5.0
 
 
-def run_evaluate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False) -> StageResult:
+def run_evaluate(
+    recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False, aloud: bool = True
+) -> StageResult:
     """Evaluate the cast of `recipe`, or only `personas`; what is unchanged is skipped, and no score is computed twice.
 
-    The matrix is drawn when the whole cast is evaluated. Raises InputError when a persona was not curated or trained.
+    The matrix is drawn when the whole cast is evaluated, and said unless `aloud` is off. Raises InputError when a
+    persona was not curated or trained.
     """
     began = time.time()
     folder = Path(recipe.folder or ".")
@@ -59,7 +62,7 @@ def run_evaluate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = F
     if done:
         say("evaluate", f"{len(done)} of {len(units)} personas up to date, skipped")
     write_latest(store, recipe.name, "evaluate", {u.name: u.fingerprint for u in units}, [e.name for e in everyone])
-    details = _draw(ground, recipe.evaluate, wanted) if not personas else {}
+    details = _draw(ground, recipe.evaluate, wanted, aloud) if not personas else {}
     records = {unit.name: unit.record(store) for unit in units}
     counts = {name: record.counts for name, record in records.items() if record}
     for unit in todo if personas else ():
@@ -178,7 +181,7 @@ def _evaluate_one(ground: Ground, config: EvaluateConfig, unit: Unit, wanted: Se
     return found
 
 
-def _draw(ground: Ground, config: EvaluateConfig, wanted: dict[str, list[Wanted]]) -> dict[str, Any]:
+def _draw(ground: Ground, config: EvaluateConfig, wanted: dict[str, list[Wanted]], aloud: bool) -> dict[str, Any]:
     """Write the matrix of the whole cast as JSON, text and picture, unless it is there; returns where it is."""
     place = _matrix_key(ground.recipe)
     uris = {kind: ground.store.uri_of(f"{place}.{kind}") for kind in ("json", "txt", "png")}
@@ -197,7 +200,7 @@ def _draw(ground: Ground, config: EvaluateConfig, wanted: dict[str, list[Wanted]
     ground.store.put(f"{place}.txt", text.encode())
     ground.store.put(f"{place}.png", png(matrix))
     ground.store.put_json(f"{place}.json", {**matrix.as_json(), "fingerprint": digest})
-    for line in filter(None, text.splitlines()):
+    for line in filter(None, text.splitlines() if aloud else ()):
         say("evaluate", line)
     return {"matrix": uris}
 

