@@ -132,7 +132,7 @@ class Cast:
         return {
             **short,
             "greeting": greeting_text(persona),
-            "description": persona.description,
+            "description": persona.description.replace("{{char}}", persona.display_name),
             "sampling": dict(persona.sampling),
             "questions": list(release.questions or persona.questions),
             "advice": release.advice,
