@@ -89,11 +89,7 @@ def start(
         raise BaseError(f"{error}{hint}") from None
     mine = [release for release in current if release.base_identity == base.identity]
     if not mine:
-        found = sorted({release.base_name for release in current})
-        what = f"it has personas for {', '.join(found)}" if found else "its catalog is empty"
-        raise InputError(
-            f"store {store.uri}: has no persona for base {base.name} ({what}); run `understudy run RECIPE`"
-        )
+        raise InputError(f"store {store.uri}: {_why_none(current, base)}")
     say(f"starting the engine: {base.name}, {len(mine)} personas")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     # Both sides of what follows need ray; imported by both at once it may be seen half-made.
@@ -218,6 +214,17 @@ def _import_rooms() -> None:
     for name in list(logging.root.manager.loggerDict):
         if name.split(".")[0] in ("ray", "vllm"):
             logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _why_none(current: list[Release], base: Base) -> str:
+    found = sorted({release.base_name for release in current})
+    if not found:
+        return "its catalog is empty; run `understudy run RECIPE` first"
+    if base.name in found:
+        return (
+            f"its personas were trained on {base.name} as it was before it changed; run `understudy run RECIPE` again"
+        )
+    return f"has no persona for base {base.name} (it has some for {', '.join(found)}); run `understudy run RECIPE`"
 
 
 def _reason(error: Exception) -> str:
