@@ -25,7 +25,14 @@ def demo(folder: Path) -> tuple[str, float]:
     command = [sys.executable, "-m", "understudy.cli", "demo", "--folder", str(folder / "store")]
     environment = {**os.environ, "COLUMNS": "110", "PYTHONUNBUFFERED": "1"}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     if done.returncode:
         sys.exit(f"the demo ended with {done.returncode}:\n{done.stdout[-3000:]}")

@@ -19,6 +19,7 @@ from typing import Any
 
 from jobs.base_model import portable_name
 from jobs.cast import chosen_cast
+from jobs.shares import Shares, shares_of
 from jobs.slot_config import SlotConfig
 from jobs.slot_plan import Member, SlotPlan, snapshots
 from jobs.stage import StageResult, Unit, finished_record, say, split_done, write_latest
@@ -134,13 +135,12 @@ def train_slots(store: Store, recipe: Recipe, base: Base, plans: Sequence[SlotPl
     with runtime.running():
         import ray
 
-        workers, cpus, gpus = _shares(recipe, len(groups), ray.cluster_resources())
+        each = shares_of("train", recipe.resources.train, len(groups), ray.cluster_resources())
         shape = f"{len(plans)} slots in {len(groups)} groups" if len(groups) > 1 else f"{len(plans)} slots"
-        where = (
-            f"{workers} GPUs" if gpus else f"{workers} x {cpus} CPU threads" if workers > 1 else f"{cpus} CPU threads"
-        )
+        times = f"{each.workers} x " if each.workers > 1 else ""
+        where = f"{each.workers} GPUs" if each.gpus else f"{times}{each.threads} CPU threads"
         say("train", f"{shape} over {base.name} on {where}")
-        _run_groups(store, recipe, base, groups, workers, {"num_cpus": cpus, "num_gpus": gpus})
+        _run_groups(store, recipe, base, groups, each)
 
 
 def plan_groups(store: Store, recipe: str, plans: Sequence[SlotPlan]) -> list[list[Member]]:
@@ -189,22 +189,12 @@ def _kept_group(store: Store, plan: SlotPlan) -> Iterator[tuple[str, SlotConfig]
         yield member["fingerprint"], SlotConfig(**config)
 
 
-def _shares(recipe: Recipe, groups: int, cluster: Mapping[str, float]) -> tuple[int, int, float]:
-    """(hosts, CPU threads of each, GPUs of each): what the recipe asks for, else a host per GPU, else one for all."""
-    asked = recipe.resources.train
-    gpus = asked.gpus if asked.gpus is not None else min(1.0, cluster.get("GPU", 0))
-    workers = min(asked.workers or (int(cluster.get("GPU", 0) // gpus) if gpus else 1), groups)
-    have = max(1, int(cluster.get("CPU", 1)))
-    return workers, int(asked.cpus or max(1, have // workers)), gpus
-
-
 def _run_groups(
     store: Store,
     recipe: Recipe,
     base: Base,
     groups: Sequence[list[Member]],
-    workers: int,
-    share: Mapping[str, float],
+    each: Shares,
 ) -> None:
     import ray
     from ray.exceptions import GetTimeoutError, RayActorError
@@ -214,9 +204,10 @@ def _run_groups(
     # Two at a time: `progress` answers while `train` runs. Restarted after a crash, `train` goes on from snapshots.
     lives = {"max_restarts": LOST_HOSTS, "max_task_retries": LOST_HOSTS, "max_concurrency": 2}
     actor: Any = ray.remote(SlotHost)
-    threads, device = int(share["num_cpus"]), "cuda" if share["num_gpus"] else "cpu"
+    options = {**lives, "num_cpus": each.cpus, "num_gpus": each.gpus}
     hosts: list[Any] = [
-        actor.options(**lives, **share).remote(store, base, recipe.model, threads, device) for _ in range(workers)
+        actor.options(**options).remote(store, base, recipe.model, each.threads, each.device)
+        for _ in range(each.workers)
     ]
     queue = list(groups)
     running: dict[Any, Any] = {}
@@ -238,6 +229,9 @@ def _run_groups(
                 )
             except (RayActorError, GetTimeoutError):
                 continue  # the host is loading or being restarted; `train` itself says when it is lost for good
+    except KeyboardInterrupt:
+        hosts.clear()  # they end with this process; killed in the middle of a task, Ray would talk of retries
+        raise
     finally:
         for host in hosts:
             ray.kill(host)

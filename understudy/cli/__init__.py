@@ -13,6 +13,9 @@ import typer
 from understudy.cli import cards, catalog, recipes, stage_door, stages
 from understudy.errors import UnderstudyError
 
+STOPPED = 130
+"""What shells give for Ctrl-C, and what typer exits with then."""
+
 app = typer.Typer(
     name="understudy",
     help="Novels and scripts go in; their characters talk: one base model, one LoRA adapter per character.",
@@ -41,13 +44,14 @@ def run(arguments: list[str]) -> int:
     """The exit code of one command line."""
     try:
         result = typer.main.get_command(app)(arguments, prog_name="understudy", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        code = result if isinstance(result, int) else 0
+        return _stopped() if code == STOPPED else code
     except UnderstudyError as error:
         return _say(str(error), error.exit_code)
     except typer.Exit as error:
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        return _say("stopped; what was finished is kept, the same command goes on from there", 130)
+        return _stopped()
     except typer.TyperException as error:
         written = getattr(error, "format_message", None)
         message = written() if written else str(error)
@@ -62,6 +66,10 @@ def run(arguments: list[str]) -> int:
                 "no space left on the disk; free some and run the same command again (finished work is kept)", 1
             )
         raise
+
+
+def _stopped() -> int:
+    return _say("stopped; what was finished is kept, the same command goes on from there", STOPPED)
 
 
 def _say(text: str, code: int) -> int:
