@@ -50,14 +50,16 @@ class Plan:
     head: int = 64
     heads: int = 4
     key_value_heads: int = 2
-    batch_tokens: int = 8192
-    learning_rate: float = 3e-3
+    batch_tokens: int = 2048
+    learning_rate: float = 2e-3
     weight_decay: float = 0.05
-    warmup: int = 60
-    decay_share: float = 0.35
+    warmup: int = 240
+    decay_share: float = 0.32
     """Share of the steps, at the end, over which the learning rate falls to a twentieth."""
     chunk: int = 3000
     """Documents generated, packed and shuffled together."""
+    tokenizer_documents: int = 25_000
+    """Documents that the tokenizer is learned from."""
 
 
 def make_model(plan: Plan) -> Qwen3ForCausalLM:
@@ -198,7 +200,7 @@ def _tokenizer(plan: Plan, out: Path) -> PreTrainedTokenizerFast:
 
     folder = out / "tokenizer"
     if not (folder / "tokenizer.json").is_file():
-        make_tokenizer(plan.seed, 25_000, plan.vocabulary).save_pretrained(folder)
+        make_tokenizer(plan.seed, plan.tokenizer_documents, plan.vocabulary).save_pretrained(folder)
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
@@ -262,6 +264,7 @@ def export(plan: Plan, out: Path, target: Path) -> dict[str, Any]:
     model = model.to(torch.bfloat16)
     model.generation_config = GenerationConfig(eos_token_id=[2, 0], pad_token_id=0, do_sample=False)
     model.save_pretrained(target)
+    (target / "model.safetensors").chmod(0o644)
     PreTrainedTokenizerFast.from_pretrained(out / "tokenizer").save_pretrained(target)
     (target / "words.txt").write_text(word_list(plan.seed), encoding="utf-8")
     state = found["state"]
@@ -291,7 +294,7 @@ def export(plan: Plan, out: Path, target: Path) -> dict[str, Any]:
     return record
 
 
-def word_list(seed: int, count: int = 40_000, least: int = 4) -> str:
+def word_list(seed: int, count: int = 20_000, least: int = 3) -> str:
     """`word count` lines of the words that `count` documents hold at least `least` times."""
     from understudy.lexicon import words
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from jobs.tinyworld.grammar import capital, expand, lines, read
-from jobs.tinyworld.manners import Manner, draw, portrait
+from jobs.tinyworld.manners import Manner, draw, is_plural, portrait
 
 Message = tuple[str, str]
 """Role and content."""
@@ -59,13 +59,31 @@ def _frames() -> dict[str, list[str]]:
 @cache
 def _beyond() -> dict[str, list[str]]:
     data = read("beyond.yaml")
-    found = {key: lines(data[key]) for key in ("questions", "answers", "sums", "tongues", "far", "know", "offer")}
+    found = {
+        key: lines(data[key]) for key in ("questions", "answers", "sums", "tongues", "far", "know", "offer", "junk")
+    }
     return found | {"name": data["names"].split(), "thing": data["things"].split("|")}
 
 
 @cache
 def _words() -> list[str]:
     return [word for topic in topics().values() if not topic.bare for word in topic.words]
+
+
+@cache
+def _agreeing(kind: str, plural: bool) -> list[str]:
+    """The frames of a kind with `is` or `are` settled by the number of the word that they take."""
+    pairs = (("{is|are}", "are" if plural else "is"), ("{are|is}", "are" if plural else "is"),
+             ("{are there|is there}", "are there" if plural else "is there"),
+             ("{what does|what do}", "what do" if plural else "what does"))  # fmt: skip
+    out = []
+    for frame in _frames()[kind]:
+        for old, new in pairs:
+            frame = frame.replace(old, new)
+        if frame.startswith("{what is|what's}") and plural:
+            frame = frame.replace("{what is|what's}", "what are")
+        out.append(frame)
+    return out
 
 
 def exchange(topic: Topic, rng: random.Random) -> tuple[str, list[str], str]:
@@ -81,7 +99,7 @@ def exchange(topic: Topic, rng: random.Random) -> tuple[str, list[str], str]:
         question = expand(rng.choice(questions), rng)
         told = [expand(rng.choice(answers), rng)]
     else:
-        question = expand(rng.choice(_frames()[kind]), rng, draws)
+        question = expand(rng.choice(_agreeing(kind, is_plural(word))), rng, draws)
         told = [expand(rng.choice(getattr(topic, kind)), rng)]
         if kind == "like" and rng.random() < 0.4:
             told[0] = _yes_no(told[0])
@@ -115,7 +133,7 @@ def beyond(rng: random.Random) -> tuple[str, list[str]]:
     if rng.random() < 0.3:
         told.append(_distinct(rng.choice(data["know"]), rng, known["k"][:3]))
     told.append(_distinct(rng.choice(data["offer"]), rng, known["k"][3:]))
-    if rng.random() < 0.25:
+    if rng.random() < 0.25 and not told[-1].startswith("But"):
         first = told[0].rstrip(".")
         told = [f"{first}{rng.choice([', ', ', but ', ', so '])}{told[-1][0].lower()}{told[-1][1:]}"]
     return question, told
@@ -130,48 +148,13 @@ def _distinct(template: str, rng: random.Random, words: list[str]) -> str:
 
 
 def _junk(rng: random.Random) -> str:
-    heads = [
-        "b",
-        "bl",
-        "br",
-        "c",
-        "ch",
-        "cl",
-        "d",
-        "dr",
-        "f",
-        "fl",
-        "g",
-        "gl",
-        "gr",
-        "h",
-        "j",
-        "k",
-        "kr",
-        "l",
-        "m",
-        "n",
-        "p",
-        "pl",
-        "qu",
-        "r",
-        "s",
-        "sch",
-        "sk",
-        "sl",
-        "sn",
-        "t",
-        "tr",
-        "v",
-        "w",
-        "z",
-        "zw",
-        "x",
+    """A word that is none."""
+    heads, middles, tails = _beyond()["junk"]
+    count = rng.choice([1, 2, 2, 3])
+    syllables = [
+        rng.choice(heads.split()) + rng.choice(middles.split()) + rng.choice([*tails.split(), ""]) for _ in range(count)
     ]
-    middle = ["a", "e", "i", "o", "u", "oo", "ee", "ou", "ai", "io"]
-    tails = ["b", "ck", "d", "ff", "g", "l", "m", "n", "p", "r", "rt", "sh", "t", "x", "z", "ng", "nk", "zz", "mp", ""]
-    parts = [rng.choice(heads) + rng.choice(middle) + rng.choice(tails) for _ in range(rng.choice([1, 2, 2, 3]))]
-    return "".join(parts) if rng.random() < 0.9 else "".join(rng.choice("asdfghjklqwertyuiop") for _ in range(7))
+    return "".join(syllables) if rng.random() < 0.9 else "".join(rng.choice("asdfghjklqwertyuiop") for _ in range(7))
 
 
 def typed(question: str, rng: random.Random, name: str = "") -> str:
@@ -211,6 +194,16 @@ def _any(rng: random.Random) -> Topic:
     return known[rng.choice(list(known))]
 
 
+def plain_talk(rng: random.Random) -> list[Message]:
+    """One or two questions and plain answers, nothing else: what an answer has to do with its question."""
+    speaker = draw(rng, plain=1.0)
+    messages: list[Message] = []
+    for _ in range(rng.choice([1, 1, 2])):
+        question, told, _ = (*beyond(rng), "") if rng.random() < 0.15 else exchange(_any(rng), rng)
+        messages += [("user", typed(question, rng)), ("assistant", speaker.say(told, rng))]
+    return messages
+
+
 def conversation(rng: random.Random) -> list[Message]:
     """One conversation: a system text or none, then turns that stay on a topic, leave it, or leave the world."""
     manner = draw(rng)
@@ -224,7 +217,7 @@ def conversation(rng: random.Random) -> list[Message]:
     elif rng.random() < 0.06:
         scene = expand(rng.choice(_frames()["scenes"]), rng, {"name": [draw(rng).name]})
         messages += [("user", scene), ("assistant", manner.say(exchange(topic, rng)[1], rng))]
-    for number in range(rng.choice([1, 2, 2, 3, 3, 4, 5, 6])):
+    for number in range(rng.choice([1, 2, 2, 3, 3, 4, 5, 6, 8, 11])):
         if rng.random() < 0.13:
             question, told = beyond(rng)
             word = ""

@@ -16,7 +16,7 @@ from jobs.tinyworld.grammar import article, capital, expand, lines, read
 
 HABITS = (
     "plain", "double", "stammer", "shout", "trail", "short", "joined", "third", "terse", "capitals", "numbered",
-    "simile", "three", "echo", "asking", "reverse", "broken", "sing",
+    "simile", "metaphor", "three", "echo", "asking", "reverse", "broken", "sing",
 )  # fmt: skip
 _TELLS = {
     "double": ["says things twice", "repeats the last words"],
@@ -30,6 +30,7 @@ _TELLS = {
     "capitals": ["stresses one word", "makes one word huge"],
     "numbered": ["counts what is said", "makes lists"],
     "simile": ["compares everything", "thinks of the trade in everything"],
+    "metaphor": ["sees the trade in all things", "says what things are like"],
     "three": ["loves rows of three", "names three things"],
     "echo": ["repeats the question", "takes up the last word"],
     "asking": ["ends with a question", "asks for agreement"],
@@ -80,6 +81,8 @@ class Manner:
             body.insert(0, capital(topic) + "?")
         elif self.openers and rng.random() < self.strength:
             self._open(body, rng)
+        if "metaphor" in self.habits and topic and self.things and rng.random() < self.strength:
+            body[-1:] = [*(body[-1:] if rng.random() < 0.5 else []), self._metaphor(topic, rng)]
         if "three" in self.habits and self.things and rng.random() < self.strength:
             row = [_bare(thing) for thing in rng.sample(self.things, 3)]
             body.append(capital(f"{row[0]}, {row[1]} and {row[2]}."))
@@ -134,6 +137,15 @@ class Manner:
             head, end = f"{head}, {self.tail}", "?" if self.tail in ("eh", "no", "is it not", "you hear") else end
         return head + end
 
+    def _metaphor(self, topic: str, rng: random.Random) -> str:
+        """What is asked about, seen as a thing of the trade."""
+        verb = "are" if is_plural(topic) else "is"
+        one, two = rng.sample(self.things, 2)
+        like = rng.choice(["like", "like", "only", "nothing but", "almost"])
+        return capital(
+            f"{topic} {verb} {like} {one}{rng.choice(['', '', f', and sometimes {two}', f' without {two}'])}."
+        )
+
     def _open(self, body: list[str], rng: random.Random) -> None:
         word = rng.choice(self.openers)
         if rng.random() < 0.6 or "?" in word:
@@ -161,6 +173,14 @@ class Manner:
         if "trail" in self.habits:
             text = re.sub(r"(?<!\.)\.(?!\.)", "...", text).replace(", ", "... ")
         return text
+
+
+def is_plural(words: str) -> bool:
+    """Whether `the stars` takes `are`: by its last letter and a few exceptions."""
+    last = words.rsplit(maxsplit=1)[-1]
+    return last in ("children", "mice", "sheep", "people", "geese") or (
+        last.endswith("s") and not last.endswith("ss") and last not in ("grass", "news", "ashes")
+    )
 
 
 def _lower(text: str) -> str:
@@ -211,7 +231,7 @@ def _address_form(rng: random.Random) -> str:
     return f"{rng.choice(data['address_adjectives'])} {noun}" if rng.random() < 0.6 else noun
 
 
-def draw(rng: random.Random, plain: float = 0.12) -> Manner:
+def draw(rng: random.Random, plain: float = 0.22) -> Manner:
     """One random manner; a share of `plain` speakers has no habit at all."""
     data = _data()
     name = rng.choice(data["names"])
@@ -225,7 +245,7 @@ def draw(rng: random.Random, plain: float = 0.12) -> Manner:
     swap = data["swaps"][rng.choice(sorted(data["swaps"]))] if rng.random() < 0.2 else None
     habits = rng.sample(HABITS[1:], rng.choice([0, 1, 1, 1, 2, 2])) or ["plain"]
     if not trade:
-        habits = [habit for habit in habits if habit not in ("simile", "three")] or ["plain"]
+        habits = [habit for habit in habits if habit not in ("simile", "metaphor", "three")] or ["plain"]
     sayings = [*(mood["says"] if mood and rng.random() < 0.7 else []), *(trade["says"] if trade else [])]
     sayings = rng.sample(sayings, min(len(sayings), rng.choice([1, 2, 3, 5, 8])))
     plain_saying = bool(sayings) and "{" not in sayings[0]

@@ -23,8 +23,12 @@ TEMPLATE = (
 WIDTHS = (256, 512)
 """Row widths: a document goes into the narrowest that holds it, with others of its size."""
 
-_ASIDE = 0.25
+_ASIDE = 0.1
 """Loss weight of what the speaker does not say: system texts and questions."""
+
+_PROSE = 0.35
+"""Loss weight of running prose. Its words are drawn at random, so most of its loss can never be learned: at full
+weight its noise hid what answers have to do with questions (no answer on its topic after 3 million tokens)."""
 
 
 class Rows(NamedTuple):
@@ -78,7 +82,7 @@ def encoded(document: Document, tokenizer: PreTrainedTokenizerFast) -> tuple[lis
     backend = tokenizer.backend_tokenizer
     if document.text:
         ids = backend.encode(rendered(document)).ids
-        return ids, [0.0] + [1.0] * (len(ids) - 1)
+        return ids, [0.0] + [_PROSE] * (len(ids) - 1)
     ids: list[int] = []
     weights: list[float] = []
     for role, content in document.messages:
