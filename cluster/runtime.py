@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,13 @@ def start(num_cpus: int | None = None, dashboard: bool = False) -> None:
         warnings.simplefilter("ignore")
         address = os.environ.get("RAY_ADDRESS", "")
         if address and address != "local":
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                said = " ".join(str(error).split())[:200]
+                raise UnderstudyError(
+                    f"RAY_ADDRESS {address}: cannot be reached ({said}); unset it, or start it"
+                ) from None
             return
         for left in reversed(range(TRIES)):
             try:
@@ -65,12 +72,14 @@ def _start_local(num_cpus: int | None, dashboard: bool) -> None:
         include_dashboard=dashboard,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        object_store_memory=512 << 20 if num_cpus is None or num_cpus <= 8 else None,
+        object_store_memory=512 << 20 if (num_cpus or os.cpu_count() or 1) <= 8 else None,
     )
 
 
 def stop() -> None:
     """Leave the cluster; a local one ends with it."""
+    if "ray" not in sys.modules:
+        return
     import ray
 
     if ray.is_initialized():

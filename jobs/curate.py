@@ -21,7 +21,7 @@ from understudy.dataset import check_version, conversations_table, curate, dropp
 from understudy.errors import InputError, PersonaError
 from understudy.lexicon import unknown_share
 from understudy.recipe import CurateConfig, Recipe
-from understudy.record import table_digest
+from understudy.record import digest_of, table_digest
 from understudy.store import Store
 
 VERSION = 1
@@ -32,14 +32,14 @@ MOST_FOREIGN = 0.1
 def run_curate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False) -> StageResult:
     """Curate the cast of `recipe`, or only `personas`; a persona without changed lines is skipped.
 
-    Raises PersonaError when a persona has no line, or too few to hold a scene out.
+    Raises PersonaError when a persona has no line, or nothing to learn is left of its lines.
     """
     began = time.time()
     store = Store.open(recipe.store, Path(recipe.folder or "."))
-    views = _views(store, recipe)
+    views, rights = _views(store, recipe)
     everyone = chosen_cast(recipe, store, ())
     cast = chosen_cast(recipe, store, personas)
-    units = [_unit(recipe, entry.name, views.get(entry.name, {})) for entry in cast]
+    units = [_unit(recipe, entry.name, views.get(entry.name, {}), rights) for entry in cast]
     todo, done = split_done(store, units, force)
     for unit in todo:
         record = _curate_one(store, recipe.curate, unit, views[unit.name])
@@ -73,25 +73,37 @@ def _warn_of_foreign_words(store: Store, todo: Sequence[Unit]) -> None:
             say("curate", f"{text}; a real base: model.base=Qwen/Qwen3-0.6B")
 
 
-def _views(store: Store, recipe: Recipe) -> dict[str, dict[str, tuple[str, str]]]:
-    """By persona and work: (key of the lines table, digest of the persona's view of it)."""
+Views = dict[str, dict[str, tuple[str, str]]]
+"""By persona and work: (key of the lines table, digest of the persona's view of it)."""
+
+
+def _views(store: Store, recipe: Recipe) -> tuple[Views, dict[str, list[dict[str, str]]]]:
+    """What each persona sees of which work, and the rights by work."""
     latest = read_latest(store, recipe.name, "extract")
     if not latest:
         raise InputError(f"{recipe.name}: extract has not been run; run `understudy extract` with this recipe first")
-    views: dict[str, dict[str, tuple[str, str]]] = {}
+    views: Views = {}
+    rights: dict[str, list[dict[str, str]]] = {}
     for work in sorted(latest):
         key, record = finished_record(store, recipe.name, "extract", work, "understudy extract")
+        rights[work] = record.rights
         for persona, digest in record.counts["views"].items():
             views.setdefault(persona, {})[work] = (f"{key}/lines.parquet", digest)
-    return views
+    return views, rights
 
 
-def _unit(recipe: Recipe, persona: str, view: Mapping[str, tuple[str, str]]) -> Unit:
+def _unit(
+    recipe: Recipe,
+    persona: str,
+    view: Mapping[str, tuple[str, str]],
+    rights: Mapping[str, list[dict[str, str]]],
+) -> Unit:
     if not view:
         raise PersonaError(f"{persona}: has no line in any work; check its aliases with `understudy recipe new TEXT`")
     inputs = {work: digest for work, (_, digest) in view.items()}
     config: dict[str, Any] = {"persona": persona, **recipe.curate.model_dump(mode="json")}
-    return Unit(recipe.name, "curate", VERSION, persona, config, inputs)
+    kept = {digest_of(one): one for work in view for one in rights[work]}
+    return Unit(recipe.name, "curate", VERSION, persona, config, inputs, tuple(kept.values()))
 
 
 def _curate_one(

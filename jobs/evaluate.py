@@ -17,10 +17,11 @@ from typing import Any
 
 from jobs.cast import chosen_cast
 from jobs.matrix import BASE, PROMPTED, Cell, judge, measure, others_of, table, verdict_json
-from jobs.scoring import Adapter, Ground, Row, Wanted, read_cell, score_cells
+from jobs.scoring import Adapter, Ground, Row, Wanted, cells_key, read_cell, score_cells
+from jobs.shares import shares_of
 from jobs.stage import StageResult, Unit, finished_record, say, split_done, write_latest
 from understudy.base import resolve
-from understudy.errors import UnderstudyError
+from understudy.errors import InputError, UnderstudyError
 from understudy.persona import cast_entry_persona
 from understudy.prompts import system_text
 from understudy.recipe import CastEntry, EvaluateConfig, Recipe
@@ -46,18 +47,20 @@ def run_evaluate(
     cast = chosen_cast(recipe, store, personas)
     ground = Ground(store, recipe.name, resolve(recipe.model, folder), recipe.model, recipe.train.max_length)
     rows = {entry.name: _row(store, recipe, entry) for entry in cast}
-    adapters = {entry.name: _adapter(store, recipe, entry.name) for entry in cast}
+    adapters = {entry.name: _adapter(store, recipe, rows[entry.name]) for entry in cast}
     units = [_unit(recipe, ground, rows[name], adapters[name]) for name in rows]
     todo, done = split_done(store, units, force)
     wanted = {name: _wanted(row, adapters, recipe.evaluate, whole=not personas) for name, row in rows.items()}
     cells = [one for row in wanted.values() for one in row]
     if force:
-        for key in [one.key(ground) for one in cells] + [f"{_matrix_key(recipe.name)}.json"]:
-            store.delete(key)
+        for one in cells:
+            store.delete(one.key(ground))
+        if not personas:
+            store.delete(f"{_matrix_key(recipe.name)}.json")
     score_missing(ground, cells, recipe)
     for unit in todo:
         found = _evaluate_one(ground, recipe.evaluate, unit, wanted[unit.name])
-        if personas:  # else the matrix says it
+        if personas or not found["conversations"]:  # else the matrix says it
             say("evaluate", found["text"])
     if done:
         say("evaluate", f"{len(done)} of {len(units)} personas up to date, skipped")
@@ -65,8 +68,6 @@ def run_evaluate(
     details = _draw(ground, recipe.evaluate, wanted, aloud) if not personas else {}
     records = {unit.name: unit.record(store) for unit in units}
     counts = {name: record.counts for name, record in records.items() if record}
-    for unit in todo if personas else ():
-        say("evaluate", counts[unit.name]["text"])
     made = tuple(unit.name for unit in todo)
     fingerprints = {unit.name: unit.fingerprint for unit in units}
     return StageResult("evaluate", store, recipe.name, fingerprints, made, counts, time.time() - began, details)
@@ -77,7 +78,8 @@ def score_missing(ground: Ground, wanted: Sequence[Wanted], recipe: Recipe) -> i
 
     They are shared out by row over `resources.evaluate.workers` Ray tasks (default one per GPU, else one in all).
     """
-    missing = [one for one in wanted if not ground.store.exists(one.key(ground))]
+    kept = set(ground.store.keys(cells_key(ground)))
+    missing = [one for one in wanted if one.key(ground) not in kept]
     if not missing:
         return 0
     say("evaluate", f"{len(missing)} of {len(wanted)} scores to compute")
@@ -86,16 +88,12 @@ def score_missing(ground: Ground, wanted: Sequence[Wanted], recipe: Recipe) -> i
     with runtime.running():
         import ray
 
-        have = ray.cluster_resources()
-        asked = recipe.resources.evaluate
-        gpus = asked.gpus if asked.gpus is not None else min(1.0, have.get("GPU", 0))
         rows = list(dict.fromkeys(one.row.persona for one in missing))
-        workers = min(asked.workers or (int(have.get("GPU", 0) // gpus) if gpus else 1), len(rows))
-        cpus = int(asked.cpus or max(1, int(have.get("CPU", 1)) // workers))
-        task: Any = ray.remote(_score).options(num_cpus=cpus, num_gpus=gpus, max_retries=2, num_returns="streaming")
-        device = "cuda" if gpus else "cpu"
-        shares = [[one for one in missing if rows.index(one.row.persona) % workers == n] for n in range(workers)]
-        _follow([task.remote(ground, share, device, cpus) for share in shares], len(missing))
+        each = shares_of("evaluate", recipe.resources.evaluate, len(rows), ray.cluster_resources())
+        options = {"num_cpus": each.cpus, "num_gpus": each.gpus, "max_retries": 2, "num_returns": "streaming"}
+        task: Any = ray.remote(_score).options(**options)
+        parts = [[w for w in missing if rows.index(w.row.persona) % each.workers == n] for n in range(each.workers)]
+        _follow([task.remote(ground, part, each.device, each.threads) for part in parts], len(missing))
     return len(missing)
 
 
@@ -138,10 +136,14 @@ def _row(store: Store, recipe: Recipe, entry: CastEntry) -> Row:
     return Row(entry.name, f"{key}/conversations.parquet", record.outputs["conversations.parquet"], system)
 
 
-def _adapter(store: Store, recipe: Recipe, persona: str) -> Adapter:
+def _adapter(store: Store, recipe: Recipe, row: Row) -> Adapter:
+    """The persona's newest adapter; InputError when it learned other conversations than those it would be scored on."""
+    persona = row.persona
     key, record = finished_record(store, recipe.name, "train", persona, "understudy train")
+    if record.inputs["conversations"] != row.digest or record.config["system"] != row.system:
+        raise InputError(f"{persona}: was curated or described anew since it was trained; run `understudy train` first")
     files = {name: record.outputs[name] for name in ("adapter_config.json", "adapter_model.safetensors")}
-    return Adapter(persona, key, digest_of(files))
+    return Adapter(persona, key, digest_of(files), tuple(record.rights))
 
 
 def _unit(recipe: Recipe, ground: Ground, row: Row, adapter: Adapter) -> Unit:
@@ -156,7 +158,7 @@ def _unit(recipe: Recipe, ground: Ground, row: Row, adapter: Adapter) -> Unit:
         "ground": ground.digest,
         "adapter": adapter.digest,
     }
-    return Unit(recipe.name, "evaluate", VERSION, row.persona, config, inputs)
+    return Unit(recipe.name, "evaluate", VERSION, row.persona, config, inputs, adapter.rights)
 
 
 def _wanted(row: Row, adapters: dict[str, Adapter], config: EvaluateConfig, whole: bool) -> list[Wanted]:

@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jobs.cast import chosen_cast
-from jobs.stage import StageResult, Unit, finished_record, say, split_done, write_latest
+from jobs.stage import StageResult, Unit, finished_record, read_latest, say, split_done, write_latest
 from understudy.adapter import seal
 from understudy.base import Base, resolve
 from understudy.catalog import Catalog
 from understudy.conversation import Conversation
 from understudy.dataset import read_conversations
+from understudy.errors import InputError
 from understudy.persona import Persona, cast_entry_persona
 from understudy.recipe import Recipe
 from understudy.record import digest_of
-from understudy.release import Entry, Release, prompt_version
+from understudy.release import Entry, Release, prompt_version, weight_of
 from understudy.store import Store
 
 VERSION = 1
@@ -51,6 +52,10 @@ def run_publish(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
     cast = {entry.name: cast_entry_persona(entry, recipe) for entry in chosen_cast(recipe, store, personas)}
     units = [_unit(store, recipe, base, persona) for persona in cast.values()]
     todo, done = split_done(store, units, force)
+    # What was published once is on stage only as long as nothing else was published after it.
+    latest = read_latest(store, recipe.name, "publish")
+    todo += [unit for unit in done if latest.get(unit.name) != unit.fingerprint]
+    done = [unit for unit in done if latest.get(unit.name) == unit.fingerprint]
     if done:
         say("publish", f"{len(done)} of {len(units)} personas up to date, skipped")
     if todo:
@@ -73,6 +78,8 @@ def _unit(store: Store, recipe: Recipe, base: Base, persona: Persona) -> Unit:
         **recipe.publish.model_dump(mode="json"),
     }
     inputs = {name: trained.outputs[name] for name in ADAPTER_FILES}
+    if evaluated.inputs["adapter"] != digest_of(inputs):
+        raise InputError(f"{persona.name}: its newest adapter was not evaluated; run `understudy evaluate` first")
     inputs |= {"base": base.identity, "evaluation": evaluated.outputs["evaluation.json"]}
     return Unit(recipe.name, "publish", VERSION, persona.name, config, inputs, tuple(trained.rights))
 
@@ -88,7 +95,7 @@ def _publish(store: Store, recipe: Recipe, base: Base, todo: Sequence[tuple[Unit
             base,
             recipe.model.template_kwargs,
             alias=config.alias,
-            weight=config.weight,
+            weight=weight_of(config.alias, config.weight),
             prompt_only=config.prompt_only,
             who=_who(),
         )

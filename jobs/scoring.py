@@ -55,6 +55,8 @@ class Adapter:
     """Store key of its folder."""
     digest: str
     """Of its weights and settings."""
+    rights: tuple[dict[str, str], ...] = ()
+    """Of the texts that it learned from."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,12 @@ class Wanted:
         bare = self.column == BASE
         about = [ground.digest, self.row.digest, None if bare else self.row.system]
         name = digest_of([*about, self.adapter.digest if self.adapter else None])[:32]
-        return f"runs/{ground.recipe}/evaluate/cells/{name}.json"
+        return f"{cells_key(ground)}/{name}.json"
+
+
+def cells_key(ground: Ground) -> str:
+    """The folder of all cells of a recipe."""
+    return f"runs/{ground.recipe}/evaluate/cells"
 
 
 def read_cell(ground: Ground, wanted: Wanted) -> Cell | None:

@@ -66,3 +66,18 @@ def test_another_hosts_lease_holds_while_its_heart_beats(tmp_path, monkeypatch):
     store.put(beat, b"0")
     with lease.held(store, "jug", "y"):
         pass
+
+
+def test_a_taker_that_comes_late_to_a_used_number_goes_on_to_the_next(tmp_path, monkeypatch):
+    store = Store.open(tmp_path)
+    lease._take(store, "leases/jug", "x")
+    store.put_new("leases/jug/00000001.released", b"")
+    stale = store.keys("leases/jug")
+    assert lease._take(store, "leases/jug", "x") == 2  # takes and tidies up number 1
+    store.put_new("leases/jug/00000002.released", b"")
+    assert lease._take(store, "leases/jug", "x") == 3
+    store.put_new("leases/jug/00000003.released", b"")
+    listed = iter([stale])
+    real = Store.keys
+    monkeypatch.setattr(Store, "keys", lambda self, *a, **k: next(listed, None) or real(self, *a, **k))
+    assert lease._take(store, "leases/jug", "x") == 4

@@ -139,3 +139,12 @@ def test_fingerprints_cover_stage_version_config_and_inputs():
     assert base == fingerprint("s", 1, {"a": 1}, {"x": "d"})
     others = [("t", 1, {"a": 1}, {"x": "d"}), ("s", 2, {"a": 1}, {"x": "d"}), ("s", 1, {"a": 2}, {"x": "d"})]
     assert all(fingerprint(*other) != base for other in [*others, ("s", 1, {"a": 1}, {"x": "e"})])
+
+
+def test_a_folder_that_a_killed_writer_left_goes_whole(tmp_path):
+    store = Store.open(tmp_path)
+    store.put("adapters/a/v1/weights", b"x")
+    (tmp_path / "adapters/a/v1/weights#1").write_bytes(b"half")  # how a killed local writer leaves its part
+    assert store.keys("adapters") == ["adapters/a/v1/weights"]
+    store.delete_tree("adapters/a/v1")
+    assert not (tmp_path / "adapters/a/v1").exists()

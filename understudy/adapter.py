@@ -130,7 +130,7 @@ def verify(
         if path.is_symlink() or not path.is_file():
             raise AdapterError(f"{path}: is missing; publish the persona again")
         if file_digest(path) != digest:
-            raise AdapterError(f"{path}: its digest is not the manifest's; it is damaged, publish the persona again")
+            raise AdapterError(f"{path}: its digest is not the manifest's; it is damaged, run `understudy publish RECIPE --force`")
     config = _read_config(folder)
     _check_config(config, manifest, folder / CONFIG_NAME)
     _check_weights(folder / WEIGHTS_NAME, manifest.rank)
@@ -160,7 +160,7 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise AdapterError(f"{path}: is missing; publish the persona again") from None
     except ValueError as error:
-        raise AdapterError(f"{path}: is not JSON ({error}); it is damaged, publish the persona again") from None
+        raise AdapterError(f"{path}: is not JSON ({error}); it is damaged, run `understudy publish RECIPE --force`") from None
     found = raw.get("schema_version") if isinstance(raw, dict) else None
     if isinstance(found, int) and found > SCHEMA_VERSION:
         raise AdapterError(f"{path}: has schema_version {found}, newer than {SCHEMA_VERSION}; upgrade understudy")

@@ -65,14 +65,17 @@ class Catalog:
         """Store a character card; returns the digest that names it."""
         data = json_bytes(card)
         digest = hashlib.sha256(data).hexdigest()
-        self.store.put_new(card_key(digest), data)
+        if not self.store.put_new(card_key(digest), data) and self.store.get(card_key(digest)) != data:
+            self.store.put(card_key(digest), data)  # what was there is damaged
         return digest
 
     def card(self, digest: str) -> dict[str, Any]:
         """The card of that digest; StoreError when its bytes are not what its name says."""
         data = self.store.get(card_key(digest))
         if hashlib.sha256(data).hexdigest() != digest:
-            raise StoreError(f"{self.store.uri_of(card_key(digest))}: is damaged; publish the persona again")
+            raise StoreError(
+                f"{self.store.uri_of(card_key(digest))}: is damaged; run `understudy publish RECIPE --force`"
+            )
         return json.loads(data)
 
     def put_adapter(self, folder: Path) -> tuple[adapter.Manifest, str]:
@@ -81,9 +84,11 @@ class Catalog:
         A version that is there already and whole is left as it is (its manifest too); a damaged one is written again.
         """
         manifest = adapter.verify(folder)
+        published = self.refresh().versions.get(manifest.persona, {}).get(manifest.version)
+        known = published.manifest if published else None
         key = adapter_key(manifest.persona, manifest.version)
         manifest_key = f"{key}/{adapter.MANIFEST_NAME}"
-        if self.store.exists(manifest_key) and not self._adapter_faults(key, manifest.version, None):
+        if self.store.exists(manifest_key) and not self._adapter_faults(key, manifest.version, known):
             raw = self.store.get(manifest_key)
             return adapter.Manifest.model_validate_json(raw), hashlib.sha256(raw).hexdigest()
         self.store.delete_tree(key)
@@ -208,7 +213,8 @@ class Catalog:
                 if manifest_digest:
                     raw = self.store.get(f"{key}/{adapter.MANIFEST_NAME}")
                     if hashlib.sha256(raw).hexdigest() != manifest_digest:
-                        return [f"{where}/{adapter.MANIFEST_NAME}: is not the manifest that was published"]
+                        said = "is not the manifest that was published; run `understudy publish RECIPE --force`"
+                        return [f"{where}/{adapter.MANIFEST_NAME}: {said}"]
                 folder = self.store.local_path(key) or self.store.fetch_tree(key, Path(scratch))
                 adapter.verify(folder, expect_version=version)
             except (AdapterError, StoreError) as error:

@@ -7,10 +7,12 @@ holds. It is free when it was released, when its process is gone (same host), or
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import getpass
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -38,6 +40,11 @@ def held(store: Store, recipe: str, command: str) -> Iterator[None]:
             # A beat that fails (a full disk, a lost network) must not end the work; STALE_S covers several.
             with contextlib.suppress(StoreError):
                 store.put(beat, str(time.time()).encode())
+                if _newest(store, prefix) > number:
+                    # Silent for longer than STALE_S (a suspended machine): another run has taken over.
+                    print(f"{recipe}: another run has taken over; this one stops", file=sys.stderr, flush=True)
+                    _thread.interrupt_main()
+                    return
 
     thread = threading.Thread(target=keep, name="lease", daemon=True)
     thread.start()
@@ -53,10 +60,12 @@ def held(store: Store, recipe: str, command: str) -> Iterator[None]:
 def _take(store: Store, prefix: str, command: str) -> int:
     for _ in range(20):
         keys = store.keys(prefix)
-        numbers = [int(Path(key).stem) for key in keys if key.endswith(".json")]
-        last = max(numbers, default=0)
+        last = max(_numbers(keys), default=0)
         if last and f"{prefix}/{last:08d}.released" not in keys:
-            holder = store.get_json(f"{prefix}/{last:08d}.json")
+            try:
+                holder = store.get_json(f"{prefix}/{last:08d}.json")
+            except MissingError:  # another taker has just won and tidied up
+                continue
             alive = _alive(store, f"{prefix}/{last:08d}", holder)
             if alive:
                 who = f"{holder['user']}@{holder['host']} (process {holder['pid']}, `{holder['command']}`"
@@ -64,10 +73,21 @@ def _take(store: Store, prefix: str, command: str) -> int:
                     f"{Path(prefix).name}: is being run by {who}, since {holder['since']}); wait for it, or stop it"
                 )
         if store.put_new(f"{prefix}/{last + 1:08d}.json", json_bytes(_me(command))):
+            if _newest(store, prefix) > last + 1:  # the number had been used and tidied up since the keys were listed
+                store.delete(f"{prefix}/{last + 1:08d}.json")
+                continue
             for key in keys:  # what earlier holders left; the newest stays, it counts the numbers on
                 store.delete(key)
             return last + 1
     raise HeldError(f"{prefix.split('/')[1]}: several runs start at the same moment; try again")
+
+
+def _numbers(keys: list[str]) -> list[int]:
+    return [int(Path(key).stem) for key in keys if key.endswith(".json")]
+
+
+def _newest(store: Store, prefix: str) -> int:
+    return max(_numbers(store.keys(prefix)), default=0)
 
 
 def _me(command: str) -> dict[str, Any]:

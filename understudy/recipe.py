@@ -224,8 +224,8 @@ class PublishConfig(Part):
     """How adapters go on stage."""
 
     alias: Literal["current", "candidate"] = "current"
-    weight: Annotated[int, Field(ge=0, le=100)] = 100
-    """Share of chat, in percent, that follows the alias."""
+    weight: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Share of chat, in percent, that follows the alias; None: all for `current`, none for `candidate`."""
     prompt_only: Literal["offer", "always", "never"] = "offer"
     """What becomes of an adapter that does not beat the prompted base: `offer` publishes the adapter and marks the
     persona as better served by its prompt alone, `always` publishes the prompt alone, `never` says nothing."""

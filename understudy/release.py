@@ -160,6 +160,11 @@ class State(BaseModel):
         raise CatalogError(f"persona {persona}: has no alias or version {selector}; it has {', '.join(known)}")
 
 
+def weight_of(alias: str, weight: int | None) -> int:
+    """The weight as given, else all of the chat for `current` and none for another alias."""
+    return weight if weight is not None else 100 if alias == CURRENT else 0
+
+
 def adapter_key(persona: str, version: str) -> str:
     """Where in the store the adapter version lives."""
     return f"adapters/{persona}/{version}"

@@ -17,6 +17,7 @@ import io
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -161,7 +162,11 @@ class Store:
         if not prefix:
             raise StoreError("delete_tree needs a folder below the store's root")
         found = self.keys(prefix)
-        for key in found:
+        folder = self.local_path(prefix)
+        if folder is not None:
+            # A killed writer leaves a part of a file that `keys` does not list; it goes with the folder.
+            shutil.rmtree(folder, ignore_errors=True)
+        for key in found if folder is None else ():
             self.delete(key)
         return len(found)
 
@@ -171,7 +176,7 @@ class Store:
             return json.loads(self.get(key))
         except ValueError as error:
             raise StoreError(
-                f"{self.uri_of(key)}: is not JSON ({error}); it is damaged, delete it to make it anew"
+                f"{self.uri_of(key)}: is not JSON ({error}); it is damaged, repeat what made it with --force"
             ) from None
 
     def put_json(self, key: str, value: Any) -> None:
@@ -195,7 +200,7 @@ class Store:
             return pq.read_table(io.BytesIO(self.get(key)))
         except pa.ArrowInvalid as error:
             raise StoreError(
-                f"{self.uri_of(key)}: is not Parquet ({error}); it is damaged, delete it to make it anew"
+                f"{self.uri_of(key)}: is not Parquet ({error}); it is damaged, repeat what made it with --force"
             ) from None
 
     def put_tree(self, key: str, folder: Path) -> list[str]:

@@ -30,7 +30,7 @@ def list_personas(store: StoreUri = None, json: Json = False) -> None:
     state = _state(store)
     rows = [
         {"persona": name, "aliases": _aliases(state, name), "versions": len(state.versions.get(name, {}))}
-        for name in state.personas()
+        for name in sorted(state.versions)
     ]
     if json:
         print_json({"entry": state.n, "personas": rows})
@@ -49,7 +49,8 @@ def show(persona: PersonaName, store: StoreUri = None, json: Json = False) -> No
     Example: understudy catalog show bram
     """
     state = _state(store)
-    state.resolve(persona)  # refuses an unknown name with the nearest one
+    if persona not in state.versions:
+        state.resolve(persona)  # refuses the name with the nearest one
     releases = state.versions[persona]
     aliases = _aliases(state, persona)
     if json:
@@ -68,7 +69,7 @@ def alias(
     persona: PersonaName,
     version: Annotated[str, typer.Argument(metavar="VERSION", show_default=False)],
     alias: Alias = "current",
-    weight: Annotated[int, typer.Option(min=0, max=100, help="Percent of chats, for candidate.")] = 100,
+    weight: Annotated[int | None, typer.Option(min=0, max=100, help="Percent of chats; candidate: 0.")] = None,
     store: StoreUri = None,
     json: Json = False,
 ) -> None:
@@ -76,7 +77,9 @@ def alias(
 
     Example: understudy catalog alias bram v0123456789abcdef --alias candidate --weight 10
     """
-    entry = _catalog(store).point(persona, alias, version, weight, _who())
+    from understudy.release import weight_of
+
+    entry = _catalog(store).point(persona, alias, version, weight_of(alias, weight), _who())
     _report(entry, json, f"{persona}: {alias} already points at {version}")
 
 
