@@ -21,7 +21,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from ray import serve
 from ray.exceptions import RayError
-from ray.serve.exceptions import BackPressureError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
 from ray.serve.llm.openai_api_models import ChatCompletionRequest
 from starlette.exceptions import HTTPException
@@ -97,7 +97,11 @@ class PersonaIngress(OpenAiIngress):
         part = await self._cast.part(body.model or self._base.served_name, _draw(body.user))
         self._prepare(body, part)
         request.state.part = part
-        response = await self._process_llm_request(body, call_method="chat", raw_request=request)
+        try:
+            response = await self._process_llm_request(body, call_method="chat", raw_request=request)
+        except (BackPressureError, DeploymentUnavailableError):
+            # Answered here: Serve puts a plain-text handler for these in front of the application's own.
+            return error_body("the engine is busy or starting again; try in a moment", 503, "overloaded_error")
         response.headers.update(part.headers)
         return response
 
@@ -180,8 +184,6 @@ async def _refused(_request: Request, error: Exception) -> JSONResponse:
         return error_body(str(error), 404, "not_found_error", "model")
     if isinstance(error, InputError):
         return error_body(str(error), 400, "invalid_request_error")
-    if isinstance(error, BackPressureError):
-        return error_body("the engine's queue is full; try again in a moment", 503, "overloaded_error")
     if isinstance(error, AdapterError | StoreError):
         return error_body(_last_line(error), 502, "adapter_error", "model")
     status = getattr(error, "status_code", 500)
@@ -203,7 +205,7 @@ def _last_line(error: Exception) -> str:
 def make_app() -> FastAPI:
     """The HTTP application around the ingress; no CORS: only pages of this server may call it from a browser."""
     app = FastAPI(title="understudy", docs_url=None, redoc_url=None)
-    for kind in (RequestValidationError, UnderstudyError, BackPressureError, HTTPException, Exception):
+    for kind in (RequestValidationError, UnderstudyError, HTTPException, Exception):
         app.add_exception_handler(kind, _refused)
     return app
 
