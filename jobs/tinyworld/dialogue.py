@@ -60,7 +60,8 @@ def _frames() -> dict[str, list[str]]:
 def _beyond() -> dict[str, list[str]]:
     data = read("beyond.yaml")
     found = {
-        key: lines(data[key]) for key in ("questions", "answers", "sums", "tongues", "far", "know", "offer", "junk")
+        key: lines(data[key])
+        for key in ("questions", "answers", "sums", "tongues", "far", "know", "offer", "junk", "threes")
     }
     return found | {"name": data["names"].split(), "thing": data["things"].split("|")}
 
@@ -129,10 +130,10 @@ def beyond(rng: random.Random) -> tuple[str, list[str]]:
     elif any(name in question for name in data["name"]) and rng.random() < 0.4:
         kind = "far"
     told = [expand(rng.choice(data[kind]), rng)]
-    known = {"k": rng.sample(_words(), 6)}
-    if rng.random() < 0.3:
-        told.append(_distinct(rng.choice(data["know"]), rng, known["k"][:3]))
-    told.append(_distinct(rng.choice(data["offer"]), rng, known["k"][3:]))
+    known, offered = rng.sample(data["threes"], 2)
+    if rng.random() < 0.2:
+        told.append(_distinct(rng.choice(data["know"]), rng, known.split(", ")))
+    told.append(_distinct(rng.choice(data["offer"]), rng, offered.split(", ")))
     if rng.random() < 0.25 and not told[-1].startswith("But"):
         first = told[0].rstrip(".")
         told = [f"{first}{rng.choice([', ', ', but ', ', so '])}{told[-1][0].lower()}{told[-1][1:]}"]
