@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import types
+from pathlib import Path
 
 import pytest
 
 from tests.bases import make_random_base
-from understudy.base import resolve
+from understudy import base as base_module
+from understudy.base import resolve, source_of
 from understudy.errors import BaseError
 from understudy.recipe import ModelConfig
 
@@ -39,6 +43,7 @@ def test_identity_follows_weights_config_and_tokenizer_and_nothing_else(folder, 
         ({"base": "/nowhere/at/all"}, "is no folder"),
         ({"base": "some/model"}, "hub"),
         ({"base": "s3://", "source": "s3"}, "names no bucket"),
+        ({"base": "~nosuchuser/base"}, "no home folder ~nosuchuser"),
     ],
 )
 def test_a_base_that_cannot_be_had_is_one_line(config, words, monkeypatch, tmp_path):
@@ -59,3 +64,77 @@ def test_pickled_weights_are_not_a_base(folder, tmp_path):
 
 def test_the_served_name_has_no_colon_and_no_path(folder):
     assert resolve(ModelConfig(base=str(folder))).served_name == folder.name
+
+
+def test_a_base_in_a_bucket_that_changes_is_fetched_anew_and_only_what_it_is_made_of(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
+    bucket = Path(shutil.copytree(folder, tmp_path / "bucket"))
+    (bucket / "sub").mkdir()
+    (bucket / "sub" / "x.safetensors").write_bytes(b"another")
+    config = ModelConfig(base=str(bucket), source="s3")
+    first = resolve(config)
+    assert first.identity == resolve(ModelConfig(base=str(folder))).identity
+    assert not (first.path / "sub").exists()
+    assert resolve(config) == first
+    (bucket / "chat_template.jinja").write_text("{{ messages }}")
+    again = resolve(config)
+    assert again.identity == resolve(ModelConfig(base=str(bucket))).identity != first.identity
+    assert not list((tmp_path / "cache").rglob("*.part"))
+
+
+def test_an_object_that_changes_under_the_fetch_is_refused_and_leaves_nothing(tmp_path):
+    from obstore.store import LocalStore
+
+    (tmp_path / "a").write_bytes(b"new")
+    with pytest.raises(BaseError, match="changed while it was fetched"):
+        base_module._fetch(LocalStore(tmp_path), "a", [1, "old"], tmp_path / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_code_that_comes_with_a_base_counts_only_where_it_is_trusted(folder, tmp_path):
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    plain, trusted = ModelConfig(base=str(copy)), ModelConfig(base=str(copy), trust_remote_code=True)
+    before = resolve(plain).identity
+    assert resolve(trusted).identity == before
+    (copy / "modeling_own.py").write_text("x = 1")
+    assert resolve(plain).identity == before != resolve(trusted).identity
+    assert "*.py" in base_module._hub_files(trusted)
+    assert "*.py" not in base_module._hub_files(plain)
+    for name in ("vocab.txt", "qwen.tiktoken"):
+        known = resolve(plain).identity
+        (copy / name).write_text("a")
+        assert resolve(plain).identity != known
+
+
+def test_a_damaged_note_of_a_digest_is_not_believed(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
+    big = tmp_path / "big.safetensors"
+    with big.open("wb") as file:
+        file.truncate(65 << 20)
+    digest = base_module._remembered_digest(big)
+    [note] = (tmp_path / "cache" / "digests").iterdir()
+    assert note.read_text() == digest
+    for damaged in ("", digest[:10]):
+        note.write_text(damaged)
+        assert base_module._remembered_digest(big) == digest
+        assert note.read_text() == digest
+
+
+def test_what_modelscope_says_is_one_line(monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise LookupError("no such\nmodel")
+
+    module = types.ModuleType("modelscope")
+    module.snapshot_download = refuse
+    monkeypatch.setitem(sys.modules, "modelscope", module)
+    with pytest.raises(BaseError, match="ModelScope says: no such model;"):
+        resolve(ModelConfig(base="a/b", source="modelscope"))
+
+
+def test_a_base_that_is_meant_as_a_folder_is_known_as_one(tmp_path):
+    (tmp_path / "mine" / "base").mkdir(parents=True)
+    for name, source in (
+        ("builtin:tiny", "builtin"), ("./missing", "path"), ("gone", "path"), ("mine/base", "path"),
+        ("Qwen/Qwen3-8B", "hf"), ("s3://bucket/base", "s3"),
+    ):  # fmt: skip
+        assert source_of(ModelConfig(base=name), tmp_path) == source

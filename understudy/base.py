@@ -9,20 +9,29 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.errors import BaseError
+from understudy.names import expanded
 from understudy.recipe import ModelConfig
-from understudy.record import file_digest
+from understudy.record import digest_of, file_digest
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
 TINY = "builtin:tiny"
 # Pickled weights run code when they are loaded; safetensors cannot.
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 _IDENTITY_FILES = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|vocab|added_tokens)\.json"
-    r"|merges\.txt|tokenizer\.model|chat_template\.jinja|.*\.safetensors(\.index\.json)?"
+    r"|merges\.txt|vocab\.txt|tokenizer\.model|chat_template\.jinja|[^/]*\.(tiktoken|safetensors(\.index\.json)?)"
 )
+_CODE = re.compile(r"[^/]*\.py")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+Source = Literal["builtin", "path", "s3", "hf", "modelscope"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,32 +56,39 @@ def resolve(model: ModelConfig, folder: Path | None = None) -> Base:
 
     Raises BaseError in one line when it is not there or holds no loadable weights.
     """
-    name = model.base
-    if name.startswith("builtin:"):
+    name, source = model.base, source_of(model, folder)
+    if source == "builtin":
         if name != TINY:
             raise BaseError(f"model.base {name}: unknown; the one embedded base is {TINY}")
         path = Path(__file__).parent / "assets" / "tiny"
         return Base(name, path, folder_identity(path, name))
-    source = model.source
-    if source == "auto":
-        source = "s3" if name.startswith("s3://") else "path" if _is_path(name, folder) else "hf"
     if source == "path":
-        path = Path(name).expanduser()
-        path = path if path.is_absolute() else (folder or Path.cwd()) / path
-        return Base(name, path, folder_identity(path, name))
+        path = (folder or Path.cwd()) / expanded(name, f"model.base {name}")
+        return Base(name, path, folder_identity(path, name, model.trust_remote_code))
     if source == "s3":
-        return _from_s3(name)
+        return _from_s3(model)
     return _from_modelscope(model) if source == "modelscope" else _from_hub(model)
 
 
-def folder_identity(path: Path, name: str) -> str:
-    """`sha256:...` over the names and digests of config, tokenizer and weights in `path`.
+def source_of(model: ModelConfig, folder: Path | None = None) -> Source:
+    """Where `resolve` looks for the base: `builtin` and `path` are on this machine, the rest is fetched."""
+    if model.base.startswith("builtin:"):
+        return "builtin"
+    if model.source != "auto":
+        return model.source
+    if model.base.startswith("s3://"):
+        return "s3"
+    return "path" if _is_path(model.base, folder) else "hf"
+
+
+def folder_identity(path: Path, name: str, code: bool = False) -> str:
+    """`sha256:...` over the names and digests of config, tokenizer and weights in `path`, with `code` also of `*.py`.
 
     Digests of large files are remembered by size and change time in the user's cache folder.
     """
     if not path.is_dir():
         raise BaseError(f"model.base {name}: {path} is no folder; name a folder with config.json and *.safetensors")
-    files = sorted(p for p in path.iterdir() if _IDENTITY_FILES.fullmatch(p.name))
+    files = sorted(p for p in path.iterdir() if _shapes(p.name, code))
     names = {p.name for p in files}
     if "config.json" not in names or not any(n.endswith(".safetensors") for n in names):
         lacking = "config.json" if "config.json" not in names else "*.safetensors"
@@ -83,6 +99,11 @@ def folder_identity(path: Path, name: str) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
+def _shapes(name: str, code: bool) -> bool:
+    """Whether a file of a base (its path below the base) is part of what the model is."""
+    return bool(_IDENTITY_FILES.fullmatch(name) or (code and _CODE.fullmatch(name)))
+
+
 def _remembered_digest(file: Path) -> str:
     """SHA-256 of a file; for more than 64 MB it is kept in the cache, since a 16 GB base takes a minute to read."""
     stat = file.stat()
@@ -90,11 +111,13 @@ def _remembered_digest(file: Path) -> str:
         return file_digest(file)
     key = hashlib.sha256(f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}".encode()).hexdigest()
     note = cache_folder() / "digests" / key
-    if note.is_file():
-        return note.read_text().strip()
+    if note.is_file() and _DIGEST.fullmatch(noted := note.read_text(errors="replace")):
+        return noted
     digest = file_digest(file)
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(digest)
+    part = note.with_name(f"{key}.{uuid.uuid4().hex}.part")
+    part.write_text(digest)
+    part.replace(note)
     return digest
 
 
@@ -110,20 +133,25 @@ def _is_path(name: str, folder: Path | None) -> bool:
     return written or not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or ((folder or Path.cwd()) / name).is_dir()
 
 
+def _hub_files(model: ModelConfig) -> list[str]:
+    return [*HUB_FILES, "*.py"] if model.trust_remote_code else HUB_FILES
+
+
 def _from_hub(model: ModelConfig) -> Base:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        path = Path(snapshot_download(model.base, revision=model.revision, allow_patterns=HUB_FILES))
+        path = Path(snapshot_download(model.base, revision=model.revision, allow_patterns=_hub_files(model)))
     except LocalEntryNotFoundError:
         raise BaseError(
             f"model.base {model.base}: is not in the local cache and the hub cannot be reached; "
             "connect, set HF_ENDPOINT to a mirror, or name a local folder"
         ) from None
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise BaseError(f"model.base {model.base}: the hub says: {said}; check the name, or set HF_TOKEN") from None
+        raise BaseError(
+            f"model.base {model.base}: the hub says: {_said(error)}; check the name, or set HF_TOKEN"
+        ) from None
     if not list(path.glob("*.safetensors")):
         raise BaseError(f"model.base {model.base}: has no safetensors weights; choose a base that has")
     return Base(model.base, path, f"hf:{path.name}")
@@ -134,23 +162,64 @@ def _from_modelscope(model: ModelConfig) -> Base:
         from modelscope import snapshot_download  # type: ignore[import-not-found]
     except ImportError:
         raise BaseError("model.source modelscope: needs the package; run `.venv/bin/pip install modelscope`") from None
-    path = Path(snapshot_download(model.base, revision=model.revision, allow_patterns=HUB_FILES))
-    return Base(model.base, path, folder_identity(path, model.base))
+    try:
+        path = Path(snapshot_download(model.base, revision=model.revision, allow_patterns=_hub_files(model)))
+    except Exception as error:  # its errors have no class in common
+        raise BaseError(
+            f"model.base {model.base}: ModelScope says: {_said(error)}; check the name and the connection"
+        ) from error
+    return Base(model.base, path, folder_identity(path, model.base, model.trust_remote_code))
 
 
-def _from_s3(name: str) -> Base:
+def _from_s3(model: ModelConfig) -> Base:
+    """A copy in the cache, in a folder of its own for every state of the bucket: a changed base is fetched anew."""
+    import obstore
+    from obstore.exceptions import BaseError as ObjectError
+
     from understudy.store import Store
 
-    store = Store.open(name)
-    keys = [key for key in store.keys("") if _IDENTITY_FILES.fullmatch(key)]
-    if not keys:
-        raise BaseError(f"model.base {name}: nothing to load there; expected config.json, tokenizer and *.safetensors")
-    folder = cache_folder() / "bases" / hashlib.sha256(name.encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    for key in keys:
-        target = folder / key
-        if not target.exists():
-            part = target.with_suffix(target.suffix + ".part")
-            part.write_bytes(store.get(key))
-            part.replace(target)
-    return Base(name, folder, folder_identity(folder, name))
+    name = model.base
+    objects = Store.open(name)._objects  # the store's own calls read an object into memory, and a shard has gigabytes
+    try:
+        listed: list[Any] = [meta for batch in obstore.list(objects) for meta in batch]
+        found = {meta["path"]: meta for meta in listed if _shapes(meta["path"], model.trust_remote_code)}
+        if not found:
+            raise BaseError(
+                f"model.base {name}: nothing to load there; expected config.json, tokenizer and *.safetensors"
+            )
+        state = digest_of([name, sorted((key, _stamp(meta)) for key, meta in found.items())])
+        folder = cache_folder() / "bases" / state[:24]
+        folder.mkdir(parents=True, exist_ok=True)
+        for key, meta in found.items():
+            if not (folder / key).exists():
+                _fetch(objects, key, _stamp(meta), folder / key)
+    except (ObjectError, OSError) as error:
+        said = " ".join(str(error).split("Debug source")[0].split())
+        raise BaseError(f"model.base {name}: cannot be fetched: {said[:200]}") from error
+    return Base(name, folder, folder_identity(folder, name, model.trust_remote_code))
+
+
+def _stamp(meta: Any) -> list[Any]:
+    """What tells two states of an object apart."""
+    return [meta["size"], meta["e_tag"] or meta["last_modified"].isoformat()]
+
+
+def _fetch(objects: ObjectStore, key: str, stamp: list[Any], target: Path) -> None:
+    """Stream an object into `target`, which appears whole; BaseError when it is no longer the one that was listed."""
+    import obstore
+
+    part = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
+    try:
+        got = obstore.get(objects, key)
+        if _stamp(got.meta) != stamp:
+            raise BaseError(f"model.base: {key} changed while it was fetched; run the same command again")
+        with part.open("wb") as file:
+            for piece in got.stream(min_chunk_size=8 << 20):
+                file.write(piece)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

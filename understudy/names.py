@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from pathlib import Path
+
+from understudy.errors import InputError
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 _NAME = re.compile(NAME_PATTERN)
@@ -28,3 +31,11 @@ def slug(text: str) -> str:
         tail = hashlib.sha256(text.strip().encode()).hexdigest()[:8]
         return f"{kept[:50]}-{tail}" if kept else f"x{tail}"
     return kept
+
+
+def expanded(path: str, where: str) -> Path:
+    """`path` with `~` as the home folder; InputError, beginning with `where`, when `~NAME` is nobody's."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{where}: there is no home folder {path.partition('/')[0]}; write the whole path") from None
