@@ -79,8 +79,13 @@ class Conversation:
         self.messages += [message, {"role": "assistant", "content": "".join(pieces)}]
 
 
-def converse(persona: str, url: str, lines: TextIO | None = None, screen: TextIO | None = None) -> int:
-    """One conversation with a running server, over any pair of streams; InputError when the persona is unknown."""
+def converse(
+    persona: str, url: str, lines: TextIO | None = None, screen: TextIO | None = None, empty_ends: bool = False
+) -> int:
+    """One conversation with a running server, over any pair of streams; InputError when the persona is unknown.
+
+    `empty_ends`: an empty line leaves too, for a caller who then asks what to do next.
+    """
     source: TextIO = lines or sys.stdin
     out: TextIO = screen or sys.stdout
     about = _about(url, persona)
@@ -89,10 +94,14 @@ def converse(persona: str, url: str, lines: TextIO | None = None, screen: TextIO
     name = about["display_name"]
     terminal = source.isatty()
     if terminal:
-        print(f"{name} ({about.get('version', 'base')}). {HELP}", file=out)
+        print(f"{name} ({about.get('version', 'base')}). {HELP}{', an empty line too' if empty_ends else ''}", file=out)
     if talk.greeting:
         print(f"{name}: {talk.greeting}", file=out)
     for line in _lines(source, out, terminal):
+        if not line and empty_ends:
+            break
+        if not line:
+            continue
         if line.startswith("/"):
             if line == "/exit":
                 break
@@ -123,7 +132,7 @@ def _command(line: str, talk: Conversation, name: str, out: TextIO) -> None:
 
 
 def _lines(source: TextIO, out: TextIO, terminal: bool) -> Iterator[str]:
-    """Lines with something in them, until the end of input or Ctrl-C."""
+    """Lines without the blanks around them, until the end of input or Ctrl-C."""
     while True:
         try:
             if terminal:
@@ -135,8 +144,7 @@ def _lines(source: TextIO, out: TextIO, terminal: bool) -> Iterator[str]:
             if terminal:
                 print(file=out)
             return
-        if line.strip():
-            yield line.strip()
+        yield line.strip()
 
 
 def _about(url: str, persona: str) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _make(console: Console, recipe: Recipe, live: bool) -> None:
         ("Who says what", lambda: run_extract(recipe), lambda: views.lines(console, store, recipe)),
         ("What each of them answers", lambda: run_curate(recipe), lambda: views.exchange(console, store, recipe)),
         (
-            f"{len(_names(recipe))} adapters over one base",
+            "An adapter each, over one base",
             lambda: run_train(recipe),
             lambda: _trained(console, store, recipe, live),
         ),
@@ -118,7 +118,7 @@ def _heard(console: Console) -> Iterator[Callable[[str], None]]:
     from jobs.stage import heard_by
 
     def say(text: str) -> None:
-        console.print(f"  {text}", style="dim", markup=False)
+        views.note(console, text, "dim")
 
     with ExitStack() as stack:
         stack.enter_context(heard_by(lambda _stage, text: say(text)))
@@ -188,7 +188,7 @@ def _talk(console: Console, recipe: Recipe, url: str) -> None:
         if name is None:
             console.print(f"There is no {typed} here.", markup=False)
         else:
-            converse(name, url)
+            converse(name, url, empty_ends=True)
 
 
 def _names(recipe: Recipe) -> list[str]:

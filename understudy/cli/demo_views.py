@@ -25,7 +25,7 @@ def title(console: Console, recipe: Recipe, toy: bool) -> None:
         f"A play goes in; {', '.join(names)} come out, each a LoRA adapter over {recipe.model.base}.", markup=False
     )
     if toy:
-        console.print("That base is a toy of 5 million parameters and a small world: it shows the way, not the art.")
+        console.print("That base is a toy of 5 million parameters: it shows the way, not the art.")
 
 
 def step(console: Console, number: int, text: str) -> None:
@@ -41,8 +41,8 @@ def lines(console: Console, store: Store, recipe: Recipe) -> None:
     grid = _table("speaker", "characters", "text", "directions")
     for row in spoken[:6]:
         directions = "; ".join(part["text"] for part in row["directions"])
-        grid.add_row(row["speaker"], f"{row['start']}-{row['end']}", row["text"], directions)
-    console.print(grid)
+        grid.add_row(row["speaker"], f"{row['start']}-{row['end']}", *_cells(row["text"], directions))
+    _show(console, grid)
     counts = record["counts"]
     console.print(f"  {counts['speeches']:,} speeches in {counts['characters']:,} characters", style="dim")
 
@@ -52,10 +52,11 @@ def exchange(console: Console, store: Store, recipe: Recipe) -> None:
     key, _ = _latest(store, recipe, "curate")
     rows = store.read_table(f"{key}/conversations.parquet").to_pylist()
     row = next(row for row in rows if row["split"] == "train")
+    grid = _table("speaker", "text", "")
     for message in row["messages"][:4]:
         who = row["persona"] if message["role"] == "assistant" else "others"
-        mark = "learned" if message["loss"] else "heard"
-        console.print(f"  {who:>8}  {message['content']}  [{mark}]", markup=False)
+        grid.add_row(who, *_cells(message["content"]), "learned" if message["loss"] else "heard")
+    _show(console, grid)
 
 
 def read_samples(store: Store, recipe: Recipe) -> Samples:
@@ -69,8 +70,10 @@ def growth(console: Console, samples: Samples) -> None:
     for name, answers in samples.items():
         grid = _table("question", "before", "halfway", f"after: {name}")
         for answer in answers[:SHOWN]:
-            grid.add_row(answer["question"], *(answer.get(moment, "") for moment in ("before", "halfway", "after")))
-        console.print(grid)
+            grid.add_row(
+                *_cells(answer["question"], *(answer.get(moment, "") for moment in ("before", "halfway", "after")))
+            )
+        _show(console, grid)
 
 
 def guess(console: Console, samples: Samples, live: bool) -> None:
@@ -82,10 +85,11 @@ def guess(console: Console, samples: Samples, live: bool) -> None:
     ]
     random.Random(7).shuffle(replies)
     hint = " (a name or its first letter; Enter shows it)" if live else ""
-    console.print(f"  Six replies. Who says which?{hint}", style="bold", markup=False)
+    console.print(f"\n  Six replies. Who says which?{hint}", style="bold", markup=False)
     names, right = list(samples), 0
     for number, (name, question, reply) in enumerate(replies, 1):
-        console.print(f"  {number}. {question}\n     {reply}", markup=False)
+        note(console, f"{number}. {question}")
+        note(console, reply, indent=5)
         if live:
             guessed = meant(_typed(console, f"     {', '.join(names)}? "), names) == name
             right += guessed
@@ -137,7 +141,15 @@ def catalog(console: Console, store: Store) -> None:
 
 def said(console: Console, name: str, text: str) -> None:
     """One reply."""
-    console.print(f"  {name + ':':<5} {text}", markup=False)
+    note(console, f"{name + ':':<5} {text}")
+
+
+def note(console: Console, text: str, style: str = "", indent: int = 2) -> None:
+    """A line as it is, indented, its further rows too."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console.print(Padding(Text(text), (0, 0, 0, indent), style=style))
 
 
 def _latest(store: Store, recipe: Recipe, stage: str) -> tuple[str, dict[str, Any]]:
@@ -151,10 +163,24 @@ def _table(*columns: str) -> Any:
     from rich import box
     from rich.table import Table
 
-    grid = Table(box=box.SIMPLE, pad_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
         grid.add_column(column, overflow="fold")
     return grid
+
+
+def _cells(*texts: str) -> list[Any]:
+    """Texts as they are, whatever brackets they hold."""
+    from rich.text import Text
+
+    return [Text(text) for text in texts]
+
+
+def _show(console: Console, grid: Any) -> None:
+    """The table, indented, below a blank line."""
+    from rich.padding import Padding
+
+    console.print(Padding(grid, (1, 0, 0, 2)))
 
 
 def _near(path: str) -> str:
