@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +40,7 @@ def start(num_cpus: int | None = None, dashboard: bool = False) -> None:
         return
     # Ray tells everyone that token authentication is on; that is our default and no news.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with _own_signals(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         address = os.environ.get("RAY_ADDRESS", "")
         if address and address != "local":
@@ -60,6 +62,17 @@ def start(num_cpus: int | None = None, dashboard: bool = False) -> None:
                     raise UnderstudyError(f"Ray did not start: {said}; see /tmp/ray/session_latest/logs") from None
             else:
                 return
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray answers SIGTERM with handlers of its own (a stack trace, abort, exit 15); afterwards ours count again."""
+    mine = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        if mine and handler is not None:
+            signal.signal(number, handler)
 
 
 def _start_local(num_cpus: int | None, dashboard: bool) -> None:

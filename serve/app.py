@@ -16,8 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,8 +96,7 @@ def start(
     # Ray starts its processes meanwhile; the import takes 6 s of CPU.
     imported = threading.Thread(target=_import_rooms)
     imported.start()
-    with _own_signals():
-        runtime.start()
+    runtime.start()
     imported.join()
     _deploy(base, store, asked, limits, _largest_rank(mine), _gpus(gpus), host, port, page)
     url = f"http://{_shown(host)}:{port}"
@@ -185,17 +183,6 @@ def _deploy(
         serve.run_many(targets)
     except RuntimeError as error:
         raise UnderstudyError(f"the engine did not start: {_reason(error)}; its logs are in /tmp/ray") from None
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray answers SIGTERM with handlers of its own (a stack trace, abort, exit 15); afterwards ours count again."""
-    mine = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        if mine and handler is not None:
-            signal.signal(number, handler)
 
 
 def _import_rooms() -> None:

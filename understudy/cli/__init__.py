@@ -6,6 +6,7 @@ input is wrong, said in one line. With `--json` one JSON document goes to stdout
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -37,6 +38,8 @@ def main() -> None:
     from understudy.telemetry import turn_off_telemetry
 
     turn_off_telemetry()
+    # What stops a job politely (a cluster, `timeout`, a service manager) is told the same as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
 
 
