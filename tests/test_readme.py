@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 def left_running(mark: str) -> list[str]:
     """Command lines of the processes that inherited `mark`, half a minute after they should be gone."""
+    found: list[str] = []
     for _ in range(60):
         found = []
         for process in Path("/proc").glob("[0-9]*"):
@@ -203,6 +204,38 @@ def answers(url: str) -> bool:
         return probe.connect_ex((host, int(port))) == 0
 
 
+class Background:
+    """A command line of a user's, in a session of its own, from its start until it has said `ready`."""
+
+    def __init__(self, line: str, folder: Path, ready: str):
+        self.line, self.log, self.mark = line, folder / f"{uuid.uuid4().hex}.log", f"MARK={uuid.uuid4().hex}"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                ["bash", "-c", f"{self.mark} exec {line}"],
+                cwd=folder,
+                env=environment(folder),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        until = time.monotonic() + 300
+        while ready not in self.log.read_text():
+            if self.process.poll() is not None or time.monotonic() > until:
+                self.process.kill()
+                pytest.fail(f"{line}: never said {ready!r}:\n{self.log.read_text()[-3000:]}")
+            time.sleep(0.2)
+
+    def ended(self, by: signal.Signals) -> subprocess.CompletedProcess[str]:
+        """Signal it; its exit code, what it said, and as stderr what it left running."""
+        if by == signal.SIGINT:
+            os.killpg(self.process.pid, by)  # Ctrl-C reaches everything on the terminal
+        else:
+            self.process.send_signal(by)
+        code = self.process.wait(120)
+        return subprocess.CompletedProcess(self.line, code, self.log.read_text(), "\n".join(left_running(self.mark)))
+
+
 @dataclass
 class Played:
     """A folder in which the demo was played."""
@@ -210,14 +243,22 @@ class Played:
     folder: Path
     text: str
     code: int
-    left: list[str] = field(default_factory=list)
+    left: list[str]
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
-    """The demo from nothing, without a terminal, beside a copy of the examples."""
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """(a folder with a copy of the examples, the demo from nothing until Ctrl-C in its training)."""
     folder = tmp_path_factory.mktemp("user")
     shutil.copytree(ROOT / "examples", folder / "examples")
+    begun = Background("understudy demo --folder store", folder, ready="slots over builtin:tiny")
+    return folder, begun.ended(by=signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def played(interrupted: tuple[Path, subprocess.CompletedProcess[str]]) -> Played:
+    """The demo without a terminal, going on where it was interrupted."""
+    folder, _ = interrupted
     mark = f"MARK={uuid.uuid4().hex}"
     done = shell(f"{mark} exec understudy demo --folder store 2>&1", folder)
     return Played(folder, done.stdout, done.returncode, left_running(mark))
@@ -247,10 +288,22 @@ def check_demo(text: str) -> None:
 
 
 @pytest.mark.cluster
+def test_ctrl_c_in_training_stops_the_demo_in_one_line_and_leaves_nothing(
+    interrupted: tuple[Path, subprocess.CompletedProcess[str]],
+):
+    _, ended = interrupted
+    assert ended.returncode == 130, ended.stdout[-3000:]
+    assert ended.stdout.splitlines()[-1].startswith("understudy: stopped; what was finished is kept")
+    assert "raylet" not in ended.stdout
+    assert ended.stderr == "", "left running"
+
+
+@pytest.mark.cluster
 @pytest.mark.engine
 def test_the_demo_shows_all_its_parts_and_ends_by_itself(played: Played):
     assert played.code == 0, played.text[-3000:]
     check_demo(played.text)
+    assert "works up to date, skipped" in played.text, "what was done before Ctrl-C was done again"
 
 
 @pytest.mark.cluster
@@ -268,49 +321,21 @@ def followed(played: Played) -> dict[str, subprocess.CompletedProcess[str]]:
     assert played.code == 0, "the demo failed"
     port = free_port()
     said: dict[str, subprocess.CompletedProcess[str]] = {}
-    server: Server | None = None
+    server: Background | None = None
     for line in commands():
         if not line.startswith(("understudy ", "curl ")) or "play.yaml" in line or "chat NAME" in line:
             continue
         real = line.replace("8000", str(port))
         if server and not line.startswith(("understudy chat", "curl")):
-            said[server.line] = server.stop()
+            said["understudy serve"] = server.ended(by=signal.SIGTERM)
             server = None
         if line.startswith("understudy serve"):
-            server = Server(line, real, played.folder, f"http://127.0.0.1:{port}")
+            server = Background(real, played.folder, ready="Ctrl-C stops")
         elif line.startswith("understudy chat"):
             said[line] = shell(real, played.folder, stdin=None, input="What is the sea like?\n/exit\n")
         elif shutil.which("curl") or not line.startswith("curl"):
             said[line] = shell(real, played.folder)
     return said
-
-
-class Server:
-    """`understudy serve` in the background, from its first answer to SIGTERM."""
-
-    def __init__(self, line: str, real: str, folder: Path, url: str):
-        self.line, self.log = line, folder / "serve.log"
-        self.mark = f"MARK={uuid.uuid4().hex}"
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                ["bash", "-c", f"exec {real}"],
-                cwd=folder,
-                env=environment(folder, MARK=self.mark.removeprefix("MARK=")),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        until = time.monotonic() + 300
-        while "Ctrl-C stops" not in self.log.read_text():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < until, "the server does not come up"
-            time.sleep(0.3)
-
-    def stop(self) -> subprocess.CompletedProcess[str]:
-        """SIGTERM; what it printed, and on stderr what it left running."""
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(120)
-        return subprocess.CompletedProcess(self.line, code, self.log.read_text(), "\n".join(left_running(self.mark)))
 
 
 def free_port() -> int:
