@@ -48,9 +48,15 @@ def run_stages(recipe: Recipe, personas: tuple[str, ...], force: bool) -> list[S
 
 def refuse_later_parts(recipe: Recipe) -> None:
     """RecipeError for what a recipe may say but no stage reads yet: nothing is dropped in silence."""
-    parts = {"augment": recipe.augment, "train.phases": recipe.train.phases, "train.deepspeed": recipe.train.deepspeed}
+    parts = {
+        "extract.llm": recipe.extract.llm,
+        "augment": recipe.augment,
+        "curate.mix": recipe.curate.mix,
+        "train.phases": recipe.train.phases,
+        "train.deepspeed": recipe.train.deepspeed,
+        "evaluate.judge": recipe.evaluate.judge,
+        "evaluate.gate": recipe.evaluate.gate,
+    }
     for name, value in parts.items():
         if value:
-            raise RecipeError(
-                f"{recipe.name}: {name} is not supported by this version; remove it, or run stages one by one"
-            )
+            raise RecipeError(f"{recipe.name}: {name} is not supported by this version; remove it from the recipe")

@@ -48,6 +48,7 @@ def home(tmp_path: Path) -> Path:
         (("recipe", "new", "{home}/play.txt", "-o", "{home}/x.yaml", "--cast", "Nobody"), "nobody of that name"),
         (("export", "{home}/jug.yaml", "-o", "{home}/out", "-f", "bogus"), "valid: alpaca, messages, datasets"),
         (("run", "{home}/jug.yaml", "augment=[{name: a}]"), "augment is not supported"),
+        (("curate", "{home}/jug.yaml", "augment=[{name: a}]"), "augment is not supported"),
         (("run", "{home}/jug.yaml", "store=gs://x"), "gs:// is not supported"),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from understudy.errors import RecipeError
+from understudy.errors import InputError, RecipeError
 from understudy.recipe import Recipe, load
 
 GOOD = """
@@ -66,6 +66,12 @@ def test_overrides_reach_cast_entries_by_name_and_are_typed_by_the_field(tmp_pat
         ("name: a: b", "not valid YAML"),
         ("corpus: []", "name is missing"),
         ("name: a\nfolder: /tmp", "unknown key folder"),
+        ("name: a\nsweep: {? [a, b] : 1}", "is not text; write it in quotes"),
+        ("name: a\nsweep: {2001-01-01: 1}", "key datetime.date(2001, 1, 1) in sweep: is not text"),
+        ("name: a\nmodel: {template_kwargs: {0: x}}", "key 0 in model.template_kwargs: is not text"),
+        ("name: a\nsweep: &a {x: *a}", "sweep.x: a YAML alias stands within its own value"),
+        ("name: a\nsweep: {x: " + "[" * 5000 + "]" * 5000 + "}", ":2: is nested 65 deep"),
+        ('name: a\nstore: "\\ud800"', "recipe.yaml: "),
     ],
 )
 def test_bad_recipes_are_refused_in_one_line_with_file_and_remedy(tmp_path, text, words):
@@ -89,6 +95,8 @@ def test_bad_recipes_are_refused_in_one_line_with_file_and_remedy(tmp_path, text
         ("train.seed=true", "train.seed: input should be a valid integer"),
         ("train.epochs=.nan", "NaN"),
         ("train.lora={rank: 0}", "train.lora.rank"),
+        ("schema_version=2", "schema_version 2 is newer than 1"),
+        ("folder=/tmp", "unknown key folder"),
     ],
 )
 def test_bad_overrides_are_refused_in_one_line(tmp_path, override, words):
@@ -109,6 +117,9 @@ def test_nested_aliases_cannot_unfold_into_gigabytes(tmp_path):
     rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 20)}]" for i in range(1, 10)]
     with pytest.raises(RecipeError, match="aliases"):
         load(written(tmp_path, "\n".join(rows)))
+    twice = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 45))]
+    with pytest.raises(RecipeError, match="unfold to more than"):
+        load(written(tmp_path, "\n".join(twice)))
 
 
 def test_recipes_are_frozen_and_dump_without_their_folder(tmp_path):
@@ -118,3 +129,62 @@ def test_recipes_are_frozen_and_dump_without_their_folder(tmp_path):
     assert recipe.path_of("plays/x.txt") == tmp_path / "plays/x.txt"
     assert "folder" not in recipe.model_dump()
     assert Recipe.model_validate(recipe.model_dump()).train == recipe.train
+
+
+CONTRACT = """
+name: broken-jug
+store: ./store
+corpus: [{path: plays/*.txt, kind: auto, language: de, encoding: auto}]
+cast:
+  - {name: adam, display_name: Adam, aliases: [Adam, Dorfrichter], works: ["*"], card: cards/adam.json,
+     train: {lora: {rank: 4}}}
+schema_version: 1
+model: {base: builtin:tiny, source: auto, revision: null, dtype: auto, quantization: none, template_kwargs: {},
+        trust_remote_code: false}
+endpoints: {main: {base_url: "http://127.0.0.1:9", model: m, api_key_env: OPENAI_API_KEY, weight: 1,
+            prices: {input: 0, output: 0}}}
+budget: {requests: null, tokens: null, money: null}
+extract: {layout: auto, llm: null}
+augment: []
+curate: {window: 8, heldout: 0.1, mix: []}
+train: {engine: slots, method: lora, lora: {rank: 8, alpha: 16, dropout: 0, target_modules: auto, rslora: false},
+        learning_rate: 3.0e-4, schedule: cosine, warmup_ratio: 0.03, epochs: 3, micro_batch_size: 4,
+        gradient_accumulation_steps: 1, max_length: 2048, seed: 0, phases: [], deepspeed: {}}
+evaluate: {judge: null, gate: {}}
+publish: {alias: current, weight: 100}
+sweep: {space: {}, search: grid, scheduler: none, metric: heldout_nll, trials: null}
+serve: {max_loras: 8, max_cpu_loras: 64, replicas: [1, 1], engine: {}}
+resources: {extract: {}, train: {}, serve: {}}
+"""
+
+
+def test_every_name_of_the_contract_is_read_and_no_stage_refuses_its_defaults(tmp_path):
+    from jobs.run import refuse_later_parts
+
+    refuse_later_parts(load(written(tmp_path, CONTRACT)))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "extract.llm={endpoint: main, threshold: 0.8}",
+        "augment=[{name: gifts, kind: matrix}]",
+        "curate.mix=[{dataset: other}]",
+        "train.phases=[{a: 1}]",
+        "train.deepspeed={zero: 3}",
+        "evaluate.judge=main",
+        "evaluate.gate={score: 1}",
+    ],
+)
+def test_what_no_stage_reads_yet_is_refused_by_its_name(tmp_path, override):
+    from jobs.run import refuse_later_parts
+
+    with pytest.raises(RecipeError, match=f"broken-jug: {override.partition('=')[0]} is not supported") as caught:
+        refuse_later_parts(load(written(tmp_path, CONTRACT), [override]))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_home_that_is_nobodys_is_one_line(tmp_path):
+    recipe = load(written(tmp_path, GOOD))
+    with pytest.raises(InputError, match="no home folder ~nosuchuser"):
+        recipe.path_of("~nosuchuser/card.json")

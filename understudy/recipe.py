@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from understudy.names import NAME_PATTERN, is_name
+from understudy.names import NAME_PATTERN, expanded, is_name
 
 SCHEMA_VERSION = 1
 
@@ -166,6 +166,8 @@ class ExtractConfig(Part):
     """From texts to lines."""
 
     layout: Literal["auto", "colon", "block", "dot", "tab"] = "auto"
+    llm: dict[str, JsonValue] | None = None
+    """A model that names the speakers whom no rule finds; read by a later version, refused by every stage for now."""
 
 
 class CurateConfig(Part):
@@ -179,6 +181,8 @@ class CurateConfig(Part):
     """A persona's line with fewer letters and digits is no training target."""
     max_repeats: Positive = 1
     """How often the same exchange may occur."""
+    mix: tuple[dict[str, JsonValue], ...] = ()
+    """Other conversations to mix in; read by a later version, refused by every stage for now."""
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -288,7 +292,7 @@ class Recipe(Part):
     budget: Budget = Budget()
     extract: ExtractConfig = ExtractConfig()
     augment: tuple[dict[str, JsonValue], ...] = ()
-    """Augmentation steps; read by a later version, refused by `run` for now."""
+    """Augmentation steps; read by a later version, refused by every stage for now."""
     curate: CurateConfig = CurateConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -313,8 +317,7 @@ class Recipe(Part):
 
     def path_of(self, path: str) -> Path:
         """An absolute path for a path written in this recipe."""
-        given = Path(path).expanduser()
-        return given if given.is_absolute() else Path(self.folder or ".") / given
+        return Path(self.folder or ".") / expanded(path, path)
 
     def train_config(self, entry: CastEntry) -> TrainConfig:
         """`train` with the changes of one cast entry applied."""

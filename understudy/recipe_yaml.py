@@ -15,6 +15,9 @@ from pydantic import BaseModel, ValidationError
 from understudy.errors import RecipeError
 from understudy.recipe import SCHEMA_VERSION, Recipe
 
+MOST_DEPTH = 64
+MOST_VALUES = 1_000_000
+"""A recipe with more values than this, aliases written out, is no recipe."""
 _PLAIN = {
     r"valid (tuple|array)": "list",
     r"(valid dictionary or instance of \w+|an object|valid dictionary)": "mapping of keys",
@@ -43,16 +46,16 @@ def read_recipe(path: Path, overrides: list[str]) -> Recipe:
         raise RecipeError(f"{path}: is empty; `understudy recipe new TEXT` writes a recipe")
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: must be a mapping of keys such as name, corpus, cast; found {_kind(data)}")
-    version = data.get("schema_version", SCHEMA_VERSION)
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise RecipeError(f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}; upgrade understudy")
-    if "folder" in data:
-        raise RecipeError(f"{path}: unknown key folder; relative paths belong to the recipe's own folder")
     typed = {}
     for override in overrides:
         _apply(data, override)
         key, _, value = override.partition("=")
         typed[key.strip()] = value
+    version = data.get("schema_version", SCHEMA_VERSION)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise RecipeError(f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}; upgrade understudy")
+    if "folder" in data:
+        raise RecipeError(f"{path}: unknown key folder; relative paths belong to the recipe's own folder")
     recipe = validated(data, str(path), typed)
     return recipe.model_copy(update={"folder": str(path.resolve().parent)})
 
@@ -62,25 +65,38 @@ def parse_yaml(text: str, where: str) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.constructor import DuplicateKeyError
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
-    from ruamel.yaml.events import AliasEvent, MappingStartEvent, ScalarEvent, SequenceStartEvent
+    from ruamel.yaml.events import (
+        AliasEvent,
+        MappingEndEvent,
+        MappingStartEvent,
+        ScalarEvent,
+        SequenceEndEvent,
+        SequenceStartEvent,
+    )
 
     yaml = YAML(typ="safe", pure=True)
     yaml.version = (1, 2)
     try:
-        aliases = 0
+        aliases = depth = 0
         for event in YAML(typ="safe", pure=True).parse(io.StringIO(text)):
             tag = getattr(event, "ctag", None)
             if isinstance(event, ScalarEvent | MappingStartEvent | SequenceStartEvent) and tag is not None and str(tag):
                 raise RecipeError(
                     f"{where}:{event.start_mark.line + 1}: YAML tag {tag} is not allowed; write the plain value"
                 )
+            depth += isinstance(event, MappingStartEvent | SequenceStartEvent)
+            depth -= isinstance(event, MappingEndEvent | SequenceEndEvent)
+            if depth > MOST_DEPTH:
+                raise RecipeError(f"{where}:{event.start_mark.line + 1}: is nested {depth} deep; write it flatter")
             # A few nested aliases can unfold to gigabytes.
             aliases += isinstance(event, AliasEvent)
             if aliases > 100:
                 raise RecipeError(
                     f"{where}:{event.start_mark.line + 1}: more than 100 YAML aliases; write the values out"
                 )
-        return yaml.load(io.StringIO(text))
+        loaded = yaml.load(io.StringIO(text))
+        _unfolded(loaded, where, "", (), {})
+        return loaded
     except DuplicateKeyError as error:
         mark = error.problem_mark
         line = mark.line + 1 if mark else "?"
@@ -91,6 +107,30 @@ def parse_yaml(text: str, where: str) -> Any:
         raise RecipeError(f"{where}{at}: not valid YAML: {error.problem or error.context}") from None
     except (YAMLError, RecursionError, ValueError) as error:
         raise RecipeError(f"{where}: not valid YAML: {' '.join(str(error).split())[:160]}") from None
+
+
+def _unfolded(value: Any, where: str, path: str, above: tuple[int, ...], known: dict[int, int]) -> int:
+    """How many values there are with every alias written out.
+
+    RecipeError for a key that is no text, a value that holds itself by an alias, and aliases that unfold without end.
+    """
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) in above:
+        raise RecipeError(f"{where}: {path or 'an alias'}: a YAML alias stands within its own value; write it out")
+    if id(value) in known:
+        return known[id(value)]
+    odd = [key for key in value if not isinstance(key, str)] if isinstance(value, dict) else []
+    if odd:
+        shown = f"{odd[0]!r}"[:60]
+        raise RecipeError(f"{where}: key {shown}{f' in {path}' if path else ''}: is not text; write it in quotes")
+    inside = value.items() if isinstance(value, dict) else enumerate(value)
+    steps = ((inner, f"{path}.{key}".lstrip(".")) for key, inner in inside)
+    total = 1 + sum(_unfolded(inner, where, step, (*above, id(value)), known) for inner, step in steps)
+    if total > MOST_VALUES:
+        raise RecipeError(f"{where}: {path or 'it'}: its YAML aliases unfold to more than {MOST_VALUES:,} values")
+    known[id(value)] = total
+    return total
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

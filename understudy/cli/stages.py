@@ -107,8 +107,10 @@ def publish(
 
 
 def _stage(stage: str, recipe: Recipe, personas: tuple[str, ...], force: bool, json: bool) -> None:
+    from jobs.run import refuse_later_parts
     from understudy.lease import held
 
+    refuse_later_parts(recipe)
     module = importlib.import_module(f"jobs.{stage}")
     arguments: dict[str, Any] = {"force": force} if stage == "extract" else {"personas": personas, "force": force}
     with held(recipe_store(recipe), recipe.name, f"understudy {stage}"):
