@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from understudy.corpus import decode, find_files, find_works, load, work_names
-from understudy.errors import CorpusError
+from understudy.errors import CorpusError, InputError
 from understudy.names import is_name
 from understudy.recipe import CorpusEntry, Recipe
 
@@ -82,9 +82,9 @@ def test_a_file_a_folder_and_a_glob_find_the_same_texts(tmp_path: Path) -> None:
     assert find_files(f"file://{plays}/b.txt") == [str(plays / "b.txt")]
 
 
-@pytest.mark.parametrize("path", ["nothing.txt", "*.txt", "."])
+@pytest.mark.parametrize("path", ["nothing.txt", "*.txt", ".", "plays/**.txt", "~nosuchuser/x.txt"])
 def test_an_entry_that_finds_nothing_is_refused_in_one_line(tmp_path: Path, path: str) -> None:
-    with pytest.raises(CorpusError, match=r"^corpus ") as caught:
+    with pytest.raises(InputError, match=r"^corpus ") as caught:
         find_files(path, tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -105,3 +105,12 @@ def test_work_ids_are_valid_unique_and_do_not_change_when_a_file_joins() -> None
     assert all(map(is_name, names))
     assert work_names(files[:2]) == names[:2]
     assert work_names(["/elsewhere/红楼梦.txt"]) == names[:1]
+
+
+@pytest.mark.parametrize("root", ["/here/mine", "/elsewhere", "s3://bucket/texts"])
+def test_files_of_one_name_have_the_same_ids_wherever_their_folder_lies(root: str) -> None:
+    files = ["x.txt", "x.md", "b/sawyer.txt", "c/sawyer.txt", "d/e/long.txt", "f/e/long.txt", "y.txt", "g/y.txt"]
+    names = work_names([f"{root}/{file}" for file in files])
+    assert names[:4] == ["x.txt", "x.md", "b-sawyer", "c-sawyer"]
+    assert names[4:6] == ["e-long-7a3bf4eb", "e-long-b58d52e9"]
+    assert names[6:] == ["y", "g-y"]

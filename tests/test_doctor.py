@@ -39,6 +39,11 @@ def test_a_failed_check_is_one_line_with_what_to_do_and_exit_1(tmp_path: Path, c
     assert "is a file" in lines[0]
 
 
+def test_a_home_that_is_nobodys_is_a_failed_check(capsys: pytest.CaptureFixture[str]):
+    assert doctor.run_doctor("~nosuchuser/store") == 1
+    assert "no home folder ~nosuchuser" in capsys.readouterr().out
+
+
 def test_the_store_check_leaves_nothing_behind_and_keeps_what_was_there(tmp_path: Path):
     assert doctor.check_store(str(tmp_path / "a" / "b")).status == "ok"
     assert list(tmp_path.iterdir()) == []
@@ -65,6 +70,9 @@ def test_packages_are_compared_with_the_lock_of_this_python_and_processor(locks:
         (False, [H200], "warn", "CPU packages"),
         (True, [H200.replace("580.95", "550.54")], "fail", "driver 550.54"),
         (True, ["Tesla P100, 580.95.05, 6.0, 16384 MiB"], "fail", "capability 6.0"),
+        (True, [H200.replace("9.0", "[N/A]")], "warn", "[N/A]"),
+        (False, [H200.replace("580.95.05", "[N/A]")], "warn", "[N/A]"),
+        (True, ["NVIDIA H200, 580.95.05"], "warn", "tells too little"),
     ],
 )
 def test_gpu_driver_and_capability_are_judged_for_the_installed_build(

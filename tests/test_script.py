@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from understudy.corpus import decode
 from understudy.errors import PersonaError, RecipeError
 from understudy.layout import LAYOUTS
-from understudy.script import Line, assign, parse, speakers
+from understudy.script import Line, assign, idle_patterns, parse, plays, speakers
 
 DATA = Path(__file__).parent / "data"
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -377,3 +377,30 @@ def test_an_alias_of_two_personas_in_one_work_is_refused(lines: list[Line]) -> N
     with pytest.raises(PersonaError, match=r"'EVE' means both one and two in krug") as caught:
         assign(lines, cast, "krug")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "works"),
+    [
+        ("sawyer.txt", ("sawyer", "b-sawyer", "c-sawyer")),
+        ("sawyer", ("sawyer", "b-sawyer", "c-sawyer")),
+        ("Sawyer", ("sawyer", "b-sawyer", "c-sawyer")),
+        ("b-sawyer", ("b-sawyer",)),
+        ("b/sawyer.txt", ("b-sawyer",)),
+        ("b/*.txt", ("b-sawyer",)),
+        ("*.md", ("x.md",)),
+        ("红楼梦", ("x73bb266d",)),
+        ("红楼梦.txt", ("x73bb266d",)),
+        ("sawyer.md", ()),
+        (".", ()),
+        ("", ()),
+    ],
+)
+def test_a_works_pattern_names_an_id_a_file_or_its_stem(pattern: str, works: tuple[str, ...]) -> None:
+    files = {
+        "sawyer": "/h/sawyer.txt", "b-sawyer": "/h/b/sawyer.txt", "c-sawyer": "s3://h/c/Sawyer.txt",
+        "x.md": "/h/x.md", "x73bb266d": "/h/红楼梦.txt",
+    }  # fmt: skip
+    part = Part("one", works=(pattern,))
+    assert tuple(work for work, file in files.items() if plays(part, work, file)) == works
+    assert idle_patterns(part, files.items()) == ([] if works else [pattern])

@@ -12,14 +12,13 @@ import codecs
 import glob
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from understudy.errors import CorpusError, MissingError, StoreError
-from understudy.names import slug
+from understudy.names import expanded, slug
 from understudy.recipe import CorpusEntry, Recipe
 
 SUFFIXES = (".txt", ".text", ".md", ".markdown", ".fountain")
@@ -70,7 +69,7 @@ def find_files(path: str, folder: Path | None = None) -> list[str]:
         path = unquote(urlsplit(path).path)
     if "://" in path:
         return _find_objects(path)
-    given = Path(path).expanduser()
+    given = expanded(path, f"corpus {path}")
     whole = given if given.is_absolute() else (folder or Path()).absolute() / given
     if whole.is_file():
         return [str(whole)]
@@ -79,7 +78,10 @@ def find_files(path: str, folder: Path | None = None) -> list[str]:
         missing = f"corpus {path}: the folder holds no text ({', '.join(SUFFIXES)})"
     elif glob.has_magic(str(given)):
         root = Path(given.anchor) if given.is_absolute() else (folder or Path()).absolute()
-        found = list(root.glob(str(given.relative_to(given.anchor))))
+        try:
+            found = list(root.glob(str(given.relative_to(given.anchor))))
+        except ValueError:
+            raise CorpusError(f"corpus {path}: `**` stands for whole folders; write **/*.txt, not **.txt") from None
         missing = f"corpus {path}: no file matches this pattern in {folder or Path.cwd()}"
     else:
         raise CorpusError(f"corpus {path}: no such file or folder ({whole})")
@@ -114,26 +116,45 @@ def _find_objects(uri: str) -> list[str]:
 
 
 def work_names(locations: Sequence[str]) -> list[str]:
-    """An id for each file, made of its name without the suffix; same names are told apart by their folder.
+    """An id for each file, made of its name without the suffix; same names are told apart by their folder or suffix.
 
-    Adding a file changes the id of no other, unless both are named the same.
+    Adding a file changes the id of no other, unless both are named the same; nor does moving all of them together.
     """
     names = [slug(PurePosixPath(location).stem) for location in locations]
-    for finer in (_with_folder, _with_digest):
-        counts = Counter(names)
-        names = [
-            name if counts[name] == 1 else finer(name, location)
-            for name, location in zip(names, locations, strict=True)
-        ]
+    for finer in (_by_folder, _by_suffix, _by_path):
+        same: dict[str, list[int]] = {}
+        for number, name in enumerate(names):
+            same.setdefault(name, []).append(number)
+        for name, numbers in same.items():
+            if len(numbers) > 1:
+                told = finer(name, [PurePosixPath(locations[number]) for number in numbers])
+                for number, apart in zip(numbers, told, strict=True):
+                    names[number] = apart
     return names
 
 
-def _with_folder(name: str, location: str) -> str:
-    return slug(f"{slug(PurePosixPath(location).parent.name)[:30]}-{name}")
+def _by_folder(name: str, files: Sequence[PurePosixPath]) -> list[str]:
+    """Files right in the folder that holds all keep their name: what it is called differs by machine."""
+    shared = _shared(files)
+    return [slug(f"{slug(f.parent.name)[:30]}-{name}") if len(f.parts) > shared + 1 else name for f in files]
 
 
-def _with_digest(name: str, location: str) -> str:
-    return f"{name[:50]}-{hashlib.sha256(location.encode()).hexdigest()[:8]}"
+def _by_suffix(name: str, files: Sequence[PurePosixPath]) -> list[str]:
+    several = len({file.suffix for file in files}) > 1
+    return [slug(f"{name}{file.suffix}") if several else name for file in files]
+
+
+def _by_path(name: str, files: Sequence[PurePosixPath]) -> list[str]:
+    """By a digest of the path below the folder that holds all."""
+    shared = _shared(files)
+    tails = ["/".join(file.parts[shared:]) for file in files]
+    return [f"{name[:50]}-{hashlib.sha256(tail.encode()).hexdigest()[:8]}" for tail in tails]
+
+
+def _shared(files: Sequence[PurePosixPath]) -> int:
+    """How many parts of their paths all files have in common."""
+    first, last = min(file.parent.parts for file in files), max(file.parent.parts for file in files)
+    return next((n for n, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
 
 
 def load(work: Work) -> Decoded:

@@ -31,6 +31,7 @@ OLDEST_DRIVER = 580  # of CUDA 13, which torch 2.13 is built with
 OLDEST_CAPABILITY = 7.5  # likewise
 PORTS = {8000: "serve", 8265: "Ray's dashboard"}
 GB = 1e9
+_VERSION = re.compile(r"\d+(\.\d+)*$")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def examine(store: str) -> Iterator[Check]:
     yield check_compiler()
     yield check_memory()
     yield check_shared_memory()
-    yield check_disk(Path(store).expanduser() if "://" not in store else Path.cwd())
+    yield check_disk(Path(os.path.expanduser(store)) if "://" not in store else Path.cwd())  # noqa: PTH111 - `~nobody` stays
     for port, who in PORTS.items():
         yield check_port(port, who)
     yield check_store(store)
@@ -151,7 +152,10 @@ def check_gpu(cuda_packages: bool, lines: list[str] | None) -> Check:
         if cuda_packages:
             return Check("gpu", "fail", "CUDA packages, but no NVIDIA driver answers", "KIND=cpu make setup")
         return Check("gpu", "ok", "no NVIDIA GPU; training and serving run on the CPU")
-    name, driver, capability, memory = [part.strip() for part in lines[0].split(",")]
+    parts = [part.strip() for part in lines[0].split(",")]
+    if len(parts) != 4 or not all(_VERSION.match(part) for part in parts[1:3]):
+        return Check("gpu", "warn", f"the driver tells too little: {lines[0].strip()}", "update the NVIDIA driver")
+    name, driver, capability, memory = parts
     found = f"{len(lines)} x {name}, {memory}, capability {capability}, driver {driver}"
     if _number(driver) < OLDEST_DRIVER:
         return Check(

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from typing import Protocol
 
 from understudy.cues import read
@@ -19,7 +20,18 @@ from understudy.layout import LAYOUTS, detect, flatten, rows
 from understudy.lines import Line, Stage
 from understudy.names import slug
 
-__all__ = ["Line", "Role", "assign", "name_key", "owners", "parse", "plays", "speakers", "speech_share"]
+__all__ = [
+    "Line",
+    "Role",
+    "assign",
+    "idle_patterns",
+    "name_key",
+    "owners",
+    "parse",
+    "plays",
+    "speakers",
+    "speech_share",
+]
 
 
 class Role(Protocol):
@@ -95,9 +107,29 @@ def assign(lines: Iterable[Line], cast: Sequence[Role], work: str) -> list[Line]
     ]
 
 
-def plays(role: Role, work: str) -> bool:
-    """Whether the names of `role` hold in `work`: one of its `works` matches the work's id, or is its file's name."""
-    return any(fnmatchcase(work, pattern.casefold()) or slug(pattern) == work for pattern in role.works)
+def plays(role: Role, work: str, file: str = "") -> bool:
+    """Whether the names of `role` hold in `work`: one of its patterns matches the work's id, or `file`, where it lies.
+
+    Of a file a pattern names the end of the path (`sawyer.txt`, `b/*.txt`), or the name without its suffix: that holds
+    in every work of this name, whose ids tell them apart (`b-sawyer`, `c-sawyer`).
+    """
+    return any(_names_work(pattern, work, PurePosixPath(file)) for pattern in role.works)
+
+
+def _names_work(pattern: str, work: str, file: PurePosixPath) -> bool:
+    wanted, named = pattern.casefold(), slug(pattern)
+    if fnmatchcase(work, wanted) or named == work:
+        return True
+    if not file.name or not PurePosixPath(wanted).parts:
+        return False
+    stem = slug(file.stem)
+    return fnmatchcase(stem, wanted) or named == stem or PurePosixPath(str(file).casefold()).match(wanted)
+
+
+def idle_patterns(role: Role, works: Iterable[tuple[str, str]]) -> list[str]:
+    """The patterns of `role.works` that match none of `works`: (id, where its file lies)."""
+    files = [(work, PurePosixPath(file)) for work, file in works]
+    return [pattern for pattern in role.works if not any(_names_work(pattern, *one) for one in files)]
 
 
 def owners(cast: Sequence[Role], work: str) -> dict[str, str]:

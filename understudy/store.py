@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from understudy.errors import InputError, MissingError, StoreError
+from understudy.names import expanded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +55,7 @@ class Store:
             if not urlsplit(text).netloc:
                 raise InputError(f"store {text}: names no bucket; use s3://bucket/prefix")
             return cls(text)
-        path = Path(text).expanduser()
+        path = expanded(text, f"store {text}")
         if not path.is_absolute():
             path = (relative_to or Path.cwd()) / path
         path = Path(os.path.normpath(path))
