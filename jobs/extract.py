@@ -3,7 +3,8 @@
     runs/<recipe>/extract/<fingerprint>/lines.parquet
 
 A work's fingerprint covers its bytes, how it is read, and which persona each of its speakers is: an alias by which
-nobody speaks there changes nothing there. A file that cannot be read is set aside with its reason; the rest goes on.
+nobody speaks in a script changes nothing there. In prose a name tells who speaks, so every name that holds in the work
+counts. A file that cannot be read is set aside with its reason; the rest goes on.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cast import remember_speakers
+from jobs.shares import shares_of
 from jobs.stage import StageResult, Unit, read_latest, say, write_latest
 from understudy.corpus import Decoded, Work, decode, find_works, load, read_bytes
 from understudy.dataset import lines_table, persona_view
 from understudy.errors import CorpusError, StoreError
 from understudy.persona import cast_entries, cast_entry_persona
+from understudy.prose import cast_names, read_work
 from understudy.recipe import AutoCastEntry, Recipe
 from understudy.record import output_key, read_record, rows_digest, table_digest
-from understudy.script import LEAST_SPEECH, Line, assign, name_key, owners, parse, speakers, speech_share
+from understudy.script import Line, assign, name_key, owners, speakers, speech_share
 from understudy.store import Store
 
 VERSION = 1
@@ -66,6 +69,8 @@ def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
     if not works:
         raise CorpusError(f"{recipe.name}: the corpus is empty; add `corpus: [{{path: TEXT}}]`")
     cast = _cast_names(recipe, store, works)
+    for work in works:
+        owners(cast, work.name)  # two personas that claim one name are refused here, before any work begins
     tasks = [Task(recipe.name, store, work, work.entry.layout or recipe.extract.layout, cast, force) for work in works]
     results: list[dict[str, Any]] = []
     for result in _extracted(tasks, recipe):
@@ -100,21 +105,21 @@ def extract_work(task: Task) -> dict[str, Any]:
     try:
         raw = read_bytes(task.work.location)
         digest = hashlib.sha256(raw).hexdigest()
-        known = None if task.force else _known_speakers(task, digest)
-        parsed: tuple[Decoded, list[Line]] | None = None
-        if known is None:
+        before = None if task.force else _known_speakers(task, digest)
+        parsed: tuple[Decoded, str, list[Line]] | None = None
+        if before is None:
             parsed = _parsed(task, raw)
-            known = sorted(map(name_key, speakers(parsed[1])))
-        unit = _unit(task, digest, known)
+            before = parsed[1], sorted(map(name_key, speakers(parsed[2])))
+        kind, known = before
+        unit = _unit(task, digest, kind, known)
         row["fingerprint"] = unit.fingerprint
         if task.force:
             task.store.delete(f"{unit.key}/record.json")
         elif record := unit.record(task.store):
             return {**row, "skipped": True, "counts": record.counts}
-        decoded, lines = parsed or _parsed(task, raw)
+        decoded, _, lines = parsed or _parsed(task, raw)
         lines = assign(lines, task.cast, work)
         found = Counter(line.kind for line in lines)
-        _refuse_prose(task, decoded.text, lines)
         table = lines_table(lines)
         rows = table.to_pylist()
         personas = sorted({line.persona for line in lines if line.persona})
@@ -124,7 +129,8 @@ def extract_work(task: Task) -> dict[str, Any]:
             "unassigned": sum(line.kind == "speech" and line.persona is None for line in lines),
             "kinds": dict(sorted(found.items())),
             "encoding": {"name": decoded.encoding, "confidence": round(decoded.confidence, 3)},
-            "method": next((line.method for line in lines if line.kind == "speech"), ""),
+            "kind": kind,
+            "method": kind if kind == "prose" else next((line.method for line in lines if line.kind == "speech"), ""),
             "characters": len(decoded.text),
             "speakers": known,
             "views": {name: rows_digest(persona_view(rows, name)) for name in personas},
@@ -139,9 +145,21 @@ def extract_work(task: Task) -> dict[str, Any]:
     return {**row, "counts": counts}
 
 
-def _parsed(task: Task, raw: bytes) -> tuple[Decoded, list[Line]]:
-    decoded = decode(raw, task.work.entry.encoding, task.work.location)
-    return decoded, parse(decoded.text, task.work.name, task.layout)
+def _parsed(task: Task, raw: bytes) -> tuple[Decoded, str, list[Line]]:
+    """The text, whether it is a script or prose, and its lines; CorpusError where nobody is found to speak in it."""
+    entry, where = task.work.entry, task.work.location
+    decoded = decode(raw, entry.encoding, where)
+    names = cast_names(task.cast, task.work.name)
+    kind, lines = read_work(decoded.text, task.work.name, entry.kind, task.layout, names)
+    if kind is None and entry.kind == "prose":
+        raise CorpusError(f"{where}: no quoted speech in it; give a novel with quotes, or a script (NAME: line)")
+    if kind is None:
+        raise CorpusError(
+            f"{where}: no script (`NAME: line`, or `NAME.` above it): {speech_share(lines, len(decoded.text)):.0%} of "
+            "it is speech, and no prose with quotes; if it is one, say `kind: script` and its layout, or "
+            "`kind: prose`, in the recipe's corpus entry"
+        )
+    return decoded, kind, lines
 
 
 def _reading(task: Task) -> dict[str, Any]:
@@ -149,35 +167,29 @@ def _reading(task: Task) -> dict[str, Any]:
     return {"work": task.work.name, "kind": entry.kind, "layout": task.layout, "encoding": entry.encoding}
 
 
-def _unit(task: Task, digest: str, known: Sequence[str]) -> Unit:
-    """The work as planned: of the cast only what its own speakers are mapped to counts."""
+def _unit(task: Task, digest: str, kind: str, known: Sequence[str]) -> Unit:
+    """The work as planned: of the cast what its own speakers are mapped to counts, and in prose every name."""
     roles = owners(task.cast, task.work.name)
     config = {**_reading(task), "cast": {name: roles[name] for name in sorted(known) if name in roles}}
+    if kind == "prose":
+        config["names"] = cast_names(task.cast, task.work.name)
     rights = task.work.entry.rights.model_dump()
     kept = (rights,) if any(rights.values()) else ()
     return Unit(task.recipe, "extract", VERSION, task.work.name, config, {"text": digest}, kept)
 
 
-def _known_speakers(task: Task, digest: str) -> list[str] | None:
-    """Who speaks in this very text, if it was read the same way before: then nothing needs to be parsed to compare."""
+def _known_speakers(task: Task, digest: str) -> tuple[str, list[str]] | None:
+    """Kind and speakers of this very text, if it was read the same way before: then nothing is parsed to compare."""
     before = read_latest(task.store, task.recipe, "extract").get(task.work.name)
     record = read_record(task.store, output_key(task.recipe, "extract", before)) if before else None
     if record is None or record.stage_version != VERSION or record.inputs != {"text": digest}:
         return None
-    same = {name: value for name, value in record.config.items() if name != "cast"} == _reading(task)
-    return record.counts.get("speakers") if same else None
-
-
-def _refuse_prose(task: Task, text: str, lines: Sequence[Any]) -> None:
-    where = task.work.location
-    if task.work.entry.kind == "prose":
-        raise CorpusError(f"{where}: kind prose cannot be read by this version; give a script (NAME: line)")
-    share = speech_share(lines, len(text))
-    if share == 0 or (task.work.entry.kind == "auto" and share < LEAST_SPEECH):
-        raise CorpusError(
-            f"{where}: no script (`NAME: line`, or `NAME.` above it): {share:.0%} of it is speech; if it is one, "
-            "say `kind: script` and its layout in the recipe's corpus entry"
-        )
+    kind, known = record.counts.get("kind"), record.counts.get("speakers")
+    if not kind or known is None:
+        return None
+    same = {name: value for name, value in record.config.items() if name not in ("cast", "names")} == _reading(task)
+    names = cast_names(task.cast, task.work.name) if kind == "prose" else None
+    return (kind, known) if same and record.config.get("names") == names else None
 
 
 def _cast_names(recipe: Recipe, store: Store, works: Sequence[Work]) -> tuple[CastNames, ...]:
@@ -189,7 +201,8 @@ def _cast_names(recipe: Recipe, store: Store, works: Sequence[Work]) -> tuple[Ca
                 text = load(work).text
             except CorpusError:
                 continue  # extraction sets this work aside and says why
-            counts.update(speakers(parse(text, work.name, work.entry.layout or recipe.extract.layout)))
+            layout = work.entry.layout or recipe.extract.layout
+            counts.update(speakers(read_work(text, work.name, work.entry.kind, layout)[1]))
         ranked = counts.most_common()
         remember_speakers(recipe, store, ranked)
     personas = [cast_entry_persona(entry, recipe) for entry in cast_entries(recipe, ranked)]
@@ -208,6 +221,7 @@ def _extracted(tasks: Sequence[Task], recipe: Recipe) -> Iterator[dict[str, Any]
     runtime.start()
     runtime.quiet_data()
     cpus = recipe.resources.extract.cpus or 0.5
+    shares_of("extract", recipe.resources.extract, len(tasks), ray.cluster_resources())
     items = [{"task": task} for task in tasks]
     dataset = ray.data.from_items(items, override_num_blocks=min(len(items), 200))
     for row in dataset.map(_row_of, num_cpus=cpus).iter_rows():

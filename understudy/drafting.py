@@ -26,13 +26,21 @@ class Speaker:
     works: int
 
 
-def draft(name: str, paths: Sequence[Path], speakers: Sequence[Speaker], folder: Path, base: str, language: str) -> str:
+def draft(
+    name: str,
+    paths: Sequence[Path],
+    kinds: Sequence[str],
+    speakers: Sequence[Speaker],
+    folder: Path,
+    base: str,
+    language: str,
+) -> str:
     """The YAML of a recipe in `folder` with `speakers` as its cast, commented, ready to run."""
     corpus = []
-    for path in paths:
+    for path, kind in zip(paths, kinds, strict=True):
         inside = os.path.relpath(path.resolve(), folder.resolve())
         shown = inside if not inside.startswith(f"..{os.sep}..{os.sep}..") else str(path.resolve())
-        corpus.append(f"  - {{path: {_quoted(shown)}, kind: script, language: {language}, encoding: auto}}")
+        corpus.append(f"  - {{path: {_quoted(shown)}, kind: {kind}, language: {language}, encoding: auto}}")
     cast = []
     taken: set[str] = set()
     for speaker in speakers:

@@ -11,8 +11,9 @@ from understudy.corpus import Work, find_files, load, work_names
 from understudy.drafting import Speaker
 from understudy.errors import CorpusError
 from understudy.names import is_name, slug
+from understudy.prose import read_work
 from understudy.recipe import CorpusEntry
-from understudy.script import LEAST_SPEECH, name_key, parse, speakers, speech_share
+from understudy.script import name_key, speakers
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Look:
     name: str
     """A name for a recipe of these texts."""
     paths: tuple[Path, ...]
+    kinds: tuple[str, ...]
+    """`script` or `prose` for each of them."""
     speakers: tuple[Speaker, ...]
     """Most lines first."""
     characters: int
@@ -34,13 +37,14 @@ class Look:
 def look(texts: Sequence[Path]) -> Look:
     """Read `texts` (files, folders, globs) and count who speaks.
 
-    Raises CorpusError when no script is among them.
+    Raises CorpusError when neither a script nor prose with quoted speech is among them.
     """
     locations = list(dict.fromkeys(location for text in texts for location in find_files(str(text))))
     lines: Counter[str] = Counter()
     works: Counter[str] = Counter()
     written: dict[str, str] = {}
     paths: list[Path] = []
+    kinds: list[str] = []
     problems: list[str] = []
     characters = han = 0
     for name, location in zip(work_names(locations), locations, strict=True):
@@ -49,11 +53,12 @@ def look(texts: Sequence[Path]) -> Look:
         except CorpusError as error:
             problems.append(str(error))
             continue
-        found = parse(decoded.text, name)
-        if speech_share(found, len(decoded.text)) < LEAST_SPEECH:
-            problems.append(f"{location}: no script (`NAME: line`, or `NAME.` above it); this version reads scripts")
+        kind, found = read_work(decoded.text, name)
+        if kind is None:
+            problems.append(f"{location}: no script (`NAME: line`, or `NAME.` above it), and no prose with quotes")
             continue
         paths.append(Path(location))
+        kinds.append(kind)
         characters += len(decoded.text)
         han += sum("\u4e00" <= char <= "\u9fff" for char in decoded.text[:20_000])
         for speaker, count in speakers(found).items():
@@ -65,4 +70,5 @@ def look(texts: Sequence[Path]) -> Look:
     ranked = tuple(Speaker(name, count, works[name]) for name, count in lines.most_common())
     first = slug(paths[0].stem)
     language = "zh" if han > 0.2 * min(characters, 20_000 * len(paths)) else "auto"
-    return Look(first if is_name(first) else "recipe", tuple(paths), ranked, characters, language, tuple(problems))
+    shown = first if is_name(first) else "recipe"
+    return Look(shown, tuple(paths), tuple(kinds), ranked, characters, language, tuple(problems))

@@ -104,7 +104,7 @@ def new(
     target = out or Path(f"{shown_name}.yaml")
     if target.exists():
         raise InputError(f"{target}: exists already; name another file with --out")
-    text = draft(shown_name, seen.paths, chosen, target.parent, base, seen.language)
+    text = draft(shown_name, seen.paths, seen.kinds, chosen, target.parent, base, seen.language)
     from understudy.recipe_yaml import parse_yaml, validated
 
     validated(parse_yaml(text, str(target)), str(target))  # e.g. --name "Not A Name" is refused before it is written

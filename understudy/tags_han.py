@@ -1,0 +1,131 @@
+"""Who a Chinese clause beside a quote says is speaking: `宝玉笑道：“…”`, `“…”王夫人说。`, `她问`."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from understudy.speech_words import HAN_VERBS
+from understudy.tags import Hint
+
+REACH = 90
+"""Characters before a quote that are looked at."""
+
+_ADVERB = (
+    "忙|又|便|就|乃|因|遂|方|才|只|也|都|还|连|急|亦|即|却|且|复|大|再|先|一面|暗|自|齐|回"
+    "|低声|高声|厉声|冷|微微|轻轻|慢慢"
+)
+_MANNER = (
+    "笑|怒|叹|哭|喜|惊|骂|喝|答|应|回|劝|泣|嗔|悄|陪笑|冷笑|点头|摇头|含泪|着|了|地|嘻嘻"
+    "|呵呵|哈哈|高声|大声|低声|厉声|起身|拱手|拜|叉手|合掌|告|启|言|说|问|叫|嚷|称谢|大叫|大喝"
+)
+_END = re.compile(rf"(?:(?:{_ADVERB}|{_MANNER})*(?:{HAN_VERBS})(?:道|说|曰|着|了|声|一声)?)$")
+_TAGGED = re.compile(
+    r"(?:^|[\s，。！？；：、”’\"」』．])(?:却说|且说|只见|只听|只听得|忽见|却见|那|这|当下|于是)?"
+    rf"([\u4e00-\u9fff]{{1,5}}?)(?:{_ADVERB})*(?:{_MANNER})*(?:道|曰|说)[：:∶，；]?\s?[“\"「『]",
+    re.MULTILINE,
+)
+_AFTER = re.compile(
+    r"^[，,。\s—…]*([\u4e00-\u9fff·]{1,8}?)(?:[^，,。！？；：“”\"「」\n]{0,8}?)"
+    r"(?:说道|问道|答道|笑道|喊道|叫道|说|问道|问|道|喊|叫|答|嚷|叹|回答|低语|解释)(?:着|了|道)?(?=[，,。！？：；\s…]|$)"
+)
+_STOPS_TEXT = """又 便 乃 因 笑 忙 大 遂 问 答 只 都 也 方 才 还 说 道 人 他 她 我 你 其
+    之 来 去 上 下 一 自 亦 自己 心中 心里 忽 将 即 却 听 见 一人 此人 那人 有人 只听 听说 不知
+    因此 所以 原来 如何 怎么 这里 那里 说着 口中 嘴里 点头 摇头 喝 叫 骂 起身 连忙 近前 回头 上前 出来 进来 拍手 众人都
+    一声 诗 词 书 赞 表 略 话 言 歌 声 诏 檄"""
+_STOPS = frozenset(_STOPS_TEXT.split())
+_NO_BEGINNING = frozenset("又便乃因忙遂他她我你此其这那只见听")
+_OBJECT = frozenset("向对与跟和给把被请将令使教替同问告望谢着劝骂拉扶见等")
+_CLAUSE = re.compile(r"[。！？；．!?;”’\"」』]")
+_THIRD = re.compile(r"(?:他|她)(?!们)")
+_AGAIN = re.compile(r"^[，,\s]*(?:说着|说罢|说毕|接着|又|因又|遂又|一面说|言罢|言讫|说完|便又|复)")
+_INSIDE = re.compile(rf"(?:{_ADVERB}|{_MANNER}|{HAN_VERBS}|道|来|去|见|听|的|得|在|到)")
+
+
+def spoken_names(flat: str) -> Counter[str]:
+    """Names that stand before a speech verb and a quote, with how often: enough times to be one."""
+    counts = Counter(match.group(1) for match in _TAGGED.finditer(flat))
+    found: Counter[str] = Counter()
+    for name, count in counts.items():
+        least = {1: 12, 2: 2, 3: 2}.get(len(name), 4)
+        if count < least or name in _STOPS or name[0] in _NO_BEGINNING or name[-1] in "的了着得来去笑":
+            continue
+        if len(name) > 2 and _INSIDE.search(name[1:]):
+            continue
+        found[name] = count
+    return found
+
+
+class HanTags:
+    """Reads the clauses beside quotes, with the names that a work is known to hold."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.by_first: dict[str, list[str]] = {}
+        for name in sorted(set(names), key=len, reverse=True):
+            if name:
+                self.by_first.setdefault(name[0], []).append(name)
+
+    def mentions(self, text: str) -> list[tuple[int, str]]:
+        """Known names in the order of the text, the longest at each place."""
+        found: list[tuple[int, str]] = []
+        after = 0
+        for i, char in enumerate(text):
+            if char in self.by_first and i >= after:
+                for name in self.by_first[char]:
+                    if text.startswith(name, i):
+                        found.append((i, name))
+                        after = i + len(name)
+                        break
+        return found
+
+    def before(self, text: str) -> Hint | None:
+        """From the words ahead of a quote."""
+        text = text[-REACH:].rstrip()
+        bare = text.rstrip("：:∶，,；; \u3000—…")
+        colon = text[len(bare) :].strip()[:1] in tuple("：:∶；")
+        cuts = [match.end() for match in _CLAUSE.finditer(bare)]
+        sentence = bare[cuts[-1] :] if cuts else bare
+        tag = _END.search(sentence)
+        if tag is None and not colon:
+            return None
+        head = sentence[: tag.start()] if tag else sentence
+        people = [(i, name) for i, name in self.mentions(head) if not self._object(head, i)]
+        if people:
+            last = people[-1]
+            name = last[1] if last[0] + len(last[1]) == len(head) else people[0][1]
+            return Hint("name", name, "", len(sentence))
+        if tag and (name := self._unknown(head)):
+            return Hint("name", name, "", len(sentence))
+        if _THIRD.search(head):
+            return Hint("pronoun", "", "f" if "她" in head else "", len(sentence))
+        if len(cuts) > 1 or (cuts and bare[: cuts[-1]].strip()):
+            earlier = bare[cuts[-2] if len(cuts) > 1 else 0 : cuts[-1]]
+            people = [(i, name) for i, name in self.mentions(earlier) if not self._object(earlier, i)]
+            if people:
+                return Hint("beat", people[0][1], "", len(sentence))
+        return Hint("same" if _AGAIN.match(sentence) else "told", "", "", len(sentence))
+
+    def _object(self, text: str, at: int) -> bool:
+        return at > 0 and text[at - 1] in _OBJECT
+
+    def _unknown(self, head: str) -> str:
+        """A short run of characters right before the verb that may be a name nobody has met."""
+        clause = re.split(r"[，,、：\s\u3000]", head)[-1]
+        clause = re.sub(r"^(?:却说|且说|只见|只听|忽见|那|这|当下|于是)", "", clause)
+        fine = 2 <= len(clause) <= 4 and clause not in _STOPS and not _INSIDE.search(clause)
+        return clause if fine and clause[0] not in _OBJECT and all("\u4e00" <= c <= "\u9fff" for c in clause) else ""
+
+    def after(self, text: str) -> Hint | None:
+        """From the words behind a quote."""
+        match = _AFTER.match(text[:40])
+        if match is None or text[match.end() : match.end() + 2].strip()[:1] in tuple("：:“「『"):
+            return None
+        people = [(i, name) for i, name in self.mentions(match.group()) if not self._object(match.group(), i)]
+        if people:
+            return Hint("name", people[0][1], "", 0)
+        if third := _THIRD.search(match.group()):
+            return Hint("pronoun", "", "f" if third.group() == "她" else "m", 0)
+        name = match.group(1)
+        fine = 2 <= len(name) <= 4 and name not in _STOPS and not _INSIDE.search(name)
+        return Hint("name", name, "", 0) if fine else None
