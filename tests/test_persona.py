@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.errors import PersonaError
+from understudy.errors import InputError, PersonaError
 from understudy.names import is_name, slug
-from understudy.persona import Persona, cast_entries, cast_entry_persona, chosen
+from understudy.persona import Persona, cast_entries, cast_entry_persona, chosen, read_card
 from understudy.prompts import greeting_text, system_text
-from understudy.recipe import CastEntry, load
+from understudy.recipe import CastEntry, Recipe, load
+from understudy.script import name_key, owners
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=8),
@@ -55,12 +56,35 @@ def test_a_v1_card_is_read_and_written_as_v2():
         ({"name": "x", "alternate_greetings": "a"}, "must be a list of texts"),
         ({"name": "x", "extensions": {"understudy": {"sampling": {"temprature": 1}}}}, "did you mean temperature?"),
         ({"name": "x", "extensions": {"understudy": {"sampling": {"top_p": 7}}}}, "from 0.0 to 1.0"),
+        ({"name": "x", "extensions": {"understudy": {"sampling": {"max_tokens": 10.5}}}}, "must be a whole number"),
+        ({"name": "x", "extensions": {"understudy": {"sampling": {"top_k": 1.5}}}}, "must be a whole number"),
+        ({"name": "x", "extensions": {"understudy": {"sampling": {"seed": 0.5}}}}, "must be a whole number"),
+        ({"name": "x", "extensions": "abc"}, "extensions must be an object; found str"),
+        ({"name": "x", "extensions": [1]}, "extensions must be an object; found list"),
+        ({"name": "x", "extensions": {"understudy": "x"}}, "extensions.understudy must be an object; found str"),
     ],
 )
 def test_bad_cards_are_refused_by_field(card, words):
     with pytest.raises(PersonaError, match="bo.json") as caught:
         Persona.from_card(card, "bo", "bo.json")
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"name": "x", "y": NaN}', '{"name": "x", "y": [-Infinity]}', '{"name": "x", "y": 1e999}',
+     '{"name": "x", "y": "\\ud800"}', '{"name": "x", "y": ' + "[" * 100_000 + "}", "[1]", "\xff"],
+)  # fmt: skip
+def test_a_card_that_could_not_be_published_is_refused_when_it_is_read(tmp_path, text):
+    (tmp_path / "x.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(PersonaError, match=r"x\.json: (is not a JSON card|a character card is)") as caught:
+        read_card(tmp_path / "x.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_empty_extensions_of_any_kind_are_none():
+    for empty in ([], {}, None, {"understudy": []}):
+        assert Persona.from_card({"name": "x", "extensions": empty}).to_card()["data"]["name"] == "x"
 
 
 def test_the_system_text_is_the_cards_prompt_else_composed_else_one_sentence():
@@ -110,15 +134,62 @@ def test_a_cast_can_be_a_file_a_glob_of_cards_or_made_of_the_speakers(tmp_path):
         cast_entries(auto, [("ADAM", 4)])
 
 
+def test_an_automatic_cast_counts_a_speaker_over_all_spellings_and_drops_nobody(tmp_path):
+    auto = recipe(tmp_path, "cast: {auto: {min_lines: 80, top: 9}}")
+    said = [("ADAM", 50), ("Adam", 40), ("Mr. X", 60), ("Mr X", 30), ("Mr-X", 85), ("A!", 99), ("A?", 98), ("**", 200)]
+    found = cast_entries(auto, said)
+    assert [(e.name, e.display_name) for e in found] == [
+        ("a", "A!"), ("a-2", "A?"), ("adam", "ADAM"), ("mr.-x-2", "Mr. X"), ("mr-x", "Mr-X"),
+    ]  # fmt: skip
+    known = owners(found, "any")
+    assert {shown: known.get(name_key(shown)) for shown, _ in said} == {
+        "ADAM": "adam", "Adam": "adam", "Mr. X": "mr.-x-2", "Mr X": "mr.-x-2", "Mr-X": "mr-x", "A!": "a", "A?": "a-2",
+        "**": None,
+    }  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.text("aA.-! é王", min_size=1, max_size=4), st.integers(1, 9)), min_size=1, max_size=12))
+def test_every_speaker_of_an_automatic_cast_has_a_name_of_its_own(said):
+    auto = Recipe(name="r", cast={"auto": {"min_lines": 1, "top": 99}})
+    keys = {name_key(shown) for shown, _ in said} - {""}
+    if not keys:
+        return
+    known = owners(cast_entries(auto, said), "any")
+    assert len({known[key] for key in keys}) == len(keys)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("cast: nowhere/*.json", "matches no file"), ("cast: bad.yaml", "bad.yaml"), ("cast: twice.yaml", "occurs twice")],
+    [
+        ("cast: nowhere/*.json", "matches no file"),
+        ("cast: bad.yaml", "bad.yaml: unknown key cast.0.nam; did you mean name?"),
+        ("cast: twice.yaml", "occurs twice"),
+        ("cast: folder", "folder: is a folder"),
+        ("cast: latin.yaml", "latin.yaml: is not UTF-8 text"),
+        ("cast: odd.yaml", "odd.yaml: key"),
+        ("cast: text.yaml", "text.yaml: holds no list"),
+        ("cast: auto.yaml", "auto.yaml: holds no list"),
+        ("cast: train.yaml", "train.yaml: cast.x.train.epochs: input should be greater than 0, found -1"),
+        ("cast: home.yaml", "home.yaml: there is no home folder ~nosuchuser"),
+        ("cast: ~nosuchuser/cast.yaml", "no home folder ~nosuchuser"),
+        ("cast: [{name: x, card: ~nosuchuser/x.json}]", "no home folder ~nosuchuser"),
+    ],
 )
 def test_bad_cast_files_are_named(tmp_path, text, words):
     (tmp_path / "bad.yaml").write_text("- {nam: x}\n")
     (tmp_path / "twice.yaml").write_text("- {name: x}\n- {name: x}\n")
-    with pytest.raises(PersonaError, match=words):
-        cast_entries(recipe(tmp_path, text))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "latin.yaml").write_bytes("- {name: x, display_name: é}".encode("latin-1"))
+    (tmp_path / "odd.yaml").write_text("- {name: x, ? [a, b] : 1}\n")
+    (tmp_path / "text.yaml").write_text("hello\n")
+    (tmp_path / "auto.yaml").write_text("cast: {auto: {min_lines: 1}}\n")
+    (tmp_path / "train.yaml").write_text("- {name: x, train: {epochs: -1}}\n")
+    (tmp_path / "home.yaml").write_text("- {name: x, card: ~nosuchuser/x.json}\n")
+    loaded = recipe(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        [cast_entry_persona(entry, loaded) for entry in cast_entries(loaded)]
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_persona_is_refused_with_the_nearest_name():

@@ -7,20 +7,23 @@ What a cast entry says wins over its card.
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from understudy.errors import PersonaError
-from understudy.names import is_name, slug
+from understudy.errors import PersonaError, RecipeError
+from understudy.names import expanded, is_name, slug
 
 if TYPE_CHECKING:
-    from understudy.recipe import CastEntry, Recipe
+    from understudy.recipe import AutoCast, CastEntry, Recipe
 
 SPEC = "chara_card_v2"
 # What a card may set for sampling: exactly what the chat API takes, so a misspelt key is found here and not in service.
+# A range of integers is one of whole numbers.
 SAMPLING = {
     "temperature": (0.0, 2.0),
     "top_p": (0.0, 1.0),
@@ -80,9 +83,8 @@ class Persona(BaseModel):
         shown = str(data.get("name", "")).strip()
         if not shown:
             raise PersonaError(f"{where}: the card has no name; add data.name")
-        extensions = data.get("extensions") or {}
-        own = extensions.get("understudy", {}) if isinstance(extensions, dict) else {}
-        own = own if isinstance(own, dict) else {}
+        extensions = _object(data.get("extensions"), f"{where}: extensions")
+        own = _object(extensions.get("understudy"), f"{where}: extensions.understudy")
         return cls(
             name=name or slug(shown),
             display_name=shown,
@@ -130,12 +132,15 @@ class Persona(BaseModel):
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """The JSON of a card file; PersonaError in one line when it is missing or no JSON object."""
+    """The JSON of a card file; PersonaError in one line when it is missing, or no JSON object that can be kept."""
+    from understudy.record import canonical
+
     try:
-        card = json.loads(path.read_bytes().decode("utf-8-sig"))
+        card = json.loads(path.read_bytes().decode("utf-8-sig"), parse_constant=_refuse_constant)
+        canonical(card)  # a number beyond all bounds and half a surrogate pair are refused here, not at publish
     except FileNotFoundError:
         raise PersonaError(f"{path}: no such card; fix the path in the cast, or remove `card`") from None
-    except (UnicodeDecodeError, ValueError) as error:
+    except (RecursionError, ValueError) as error:
         raise PersonaError(f"{path}: is not a JSON card ({error}); export it as Character Card V2 JSON") from None
     except OSError as error:
         raise PersonaError(f"{path}: cannot be read ({error.strerror})") from None
@@ -166,31 +171,47 @@ def cast_entries(recipe: Recipe, speakers: list[tuple[str, int]] | None = None) 
 
     `speakers`: (speaker as written, number of lines), needed for `cast: {auto: ...}` only.
     """
-    from understudy.recipe import AutoCastEntry, CastEntry
+    from understudy.recipe import AutoCastEntry
 
     if isinstance(recipe.cast, tuple):
         return recipe.cast
     if isinstance(recipe.cast, AutoCastEntry):
         if speakers is None:
             raise PersonaError("cast: auto needs the lines of the corpus; run `understudy extract` first")
-        auto = recipe.cast.auto
-        ranked = sorted(speakers, key=lambda s: (-s[1], s[0]))[: auto.top]
-        chosen: dict[str, CastEntry] = {}
-        for shown, lines in ranked:
-            if lines >= auto.min_lines and slug(shown) not in chosen:
-                chosen[slug(shown)] = CastEntry(name=slug(shown), display_name=shown, aliases=(shown,))
-        if not chosen:
-            best = f"{ranked[0][0]} has {ranked[0][1]}" if ranked else "the corpus has no speakers"
-            raise PersonaError(f"cast: no speaker has {auto.min_lines} lines ({best}); lower cast.auto.min_lines")
-        return tuple(chosen.values())
+        return _automatic(speakers, recipe.cast.auto)
     return _cast_files(recipe, recipe.cast)
+
+
+def _automatic(speakers: list[tuple[str, int]], auto: AutoCast) -> tuple[CastEntry, ...]:
+    """The speakers with most lines, all spellings of a name together under the one that is written most."""
+    from understudy.recipe import CastEntry
+    from understudy.script import name_key
+
+    spellings: dict[str, Counter[str]] = {}
+    for shown, lines in speakers:
+        if key := name_key(shown):
+            spellings.setdefault(key, Counter())[shown] += lines
+    found = [(max(sorted(of), key=of.__getitem__), of.total(), key) for key, of in spellings.items()]
+    ranked = sorted(found, key=lambda one: (-one[1], one[0]))[: auto.top]
+    # An id is a name too: one that another speaker bears would claim what that speaker says.
+    borne = {key: key for key in spellings}
+    entries: list[CastEntry] = []
+    for shown, lines, key in ranked:
+        if lines >= auto.min_lines:
+            ids = (slug(shown) if n == 1 else f"{slug(shown)[:60]}-{n}" for n in itertools.count(1))
+            name = next(one for one in ids if borne.get(name_key(one), key) == key)
+            borne[name_key(name)] = key
+            entries.append(CastEntry(name=name, display_name=shown, aliases=(shown,)))
+    if not entries:
+        best = f"{ranked[0][0]} has {ranked[0][1]}" if ranked else "the corpus has no speakers"
+        raise PersonaError(f"cast: no speaker has {auto.min_lines} lines ({best}); lower cast.auto.min_lines")
+    return tuple(entries)
 
 
 def _cast_files(recipe: Recipe, pattern: str) -> tuple[CastEntry, ...]:
     import glob
 
-    from understudy.recipe import CastEntry, Recipe
-    from understudy.recipe_yaml import parse_yaml
+    from understudy.recipe import CastEntry
 
     paths = [Path(p) for p in sorted(glob.glob(str(recipe.path_of(pattern)), recursive=True))]  # noqa: PTH207 - may be absolute
     if not paths:
@@ -202,21 +223,39 @@ def _cast_files(recipe: Recipe, pattern: str) -> tuple[CastEntry, ...]:
             name = path.stem if is_name(path.stem) else persona.name
             entries.append(CastEntry(name=name, aliases=(persona.display_name,), card=str(path.resolve())))
             continue
-        listed = parse_yaml(path.read_text("utf-8-sig"), str(path))
-        listed = listed.get("cast") if isinstance(listed, dict) else listed
-        try:
-            # A recipe around the list gives the same checks and messages as a cast written in place.
-            sub = Recipe.model_validate_json(json.dumps({"name": "cast", "cast": listed}, default=str), strict=True)
-        except ValueError as error:
-            raise PersonaError(f"{path}: {_one_line(error)}; a cast file is a list of entries with name") from None
-        for entry in sub.cast if isinstance(sub.cast, tuple) else ():
-            card = str((path.parent / entry.card).resolve()) if entry.card else None
+        for entry in _listed(path):
+            card = str((path.parent / expanded(entry.card, str(path))).resolve()) if entry.card else None
             entries.append(entry.model_copy(update={"card": card}))
     names = [entry.name for entry in entries]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise PersonaError(f"cast: {twice} occurs twice in {pattern}; each persona needs a name of its own")
     return tuple(entries)
+
+
+def _listed(path: Path) -> tuple[CastEntry, ...]:
+    """The entries of a cast list, with the checks and the words of a cast that stands in a recipe."""
+    from understudy.recipe_yaml import parse_yaml, validated
+
+    try:
+        listed = parse_yaml(path.read_text("utf-8-sig"), str(path))
+    except UnicodeDecodeError:
+        raise PersonaError(f"{path}: is not UTF-8 text; a cast is a list of entries (YAML), or cards (JSON)") from None
+    except IsADirectoryError:
+        raise PersonaError(f"{path}: is a folder; name a cast list (YAML), or its cards with {path}/*.json") from None
+    except OSError as error:
+        raise PersonaError(f"{path}: cannot be read ({error.strerror})") from None
+    except RecipeError as error:
+        raise PersonaError(str(error)) from None
+    listed = listed.get("cast") if isinstance(listed, dict) else listed
+    if not isinstance(listed, list):
+        raise PersonaError(f"{path}: holds no list; a cast file is a list of entries such as `- {{name: adam}}`")
+    try:
+        cast = validated({"name": "cast", "cast": listed}, str(path)).cast
+    except RecipeError as error:
+        raise PersonaError(str(error)) from None
+    assert isinstance(cast, tuple)
+    return cast
 
 
 def chosen(entries: tuple[CastEntry, ...], names: tuple[str, ...]) -> tuple[CastEntry, ...]:
@@ -230,8 +269,15 @@ def chosen(entries: tuple[CastEntry, ...], names: tuple[str, ...]) -> tuple[Cast
     return tuple(entry for entry in entries if not names or entry.name in names)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+def _refuse_constant(word: str) -> float:
+    raise ValueError(f"{word} is no JSON value")
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    """A JSON object; some programs write an empty one as `[]`, and a missing one as null."""
+    if value and not isinstance(value, dict):
+        raise PersonaError(f"{where} must be an object; found {type(value).__name__}")
+    return value or {}
 
 
 def _texts(value: Any, where: str) -> tuple[str, ...]:
@@ -253,6 +299,8 @@ def _sampling(value: Any, where: str) -> dict[str, float | int]:
             hint = f"did you mean {near[0]}?" if near else f"valid: {', '.join(SAMPLING)}"
             raise PersonaError(f"{where}: unknown sampling key {key}; {hint}")
         low, high = SAMPLING[key]
+        if isinstance(low, int) and isinstance(number, float):
+            raise PersonaError(f"{where}: sampling {key} must be a whole number; found {number!r}")
         if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
             raise PersonaError(f"{where}: sampling {key} must be a number from {low} to {high}; found {number!r}")
     return dict(value)
