@@ -286,6 +286,8 @@ def test_auto_tells_a_script_from_prose_and_refuses_what_is_neither() -> None:
     assert read_work("Once there was a lamp. It was lit.\n" * 50, "w")[0] is None
     assert read_work("Once there was a lamp. It was lit.\n" * 50, "w", "prose")[0] is None
     assert read_work(STORY.read_text("utf-8"), "w", "script")[0] is None
+    assert read_work("宝玉道：“你来了。”\n黛玉笑道：“我来了。”\n" * 30, "w")[0] == "prose"
+    assert read_work("宝玉：你来了。\n黛玉：我来了。\n" * 30, "w")[0] == "script"
 
 
 def extracted(folder: Path, aliases: list[str], text: str, kind: str) -> dict[str, object]:

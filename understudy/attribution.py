@@ -142,8 +142,11 @@ def read_narration(text: str, at: int, cast: Cast, known: set[str], seen: list[t
                 last = ""
 
 
+_OWNER = re.compile(r"['’]s?$")
+
+
 def _known_in(name: str, cast: Cast, known: set[str]) -> str:
-    name = re.sub(r"['’]s?$", "", name)
+    name = _OWNER.sub("", name)
     if (who := cast.id_of(name)) in known or (who := cast.id_of("the " + name)) in known:
         return who
     words = name.split(" ")

@@ -42,7 +42,7 @@ def read_work(
     if kind != "prose":
         lines = parse_script(text, work, layout)
         share = speech_share(lines, len(text))
-        if share >= LEAST_SPEECH or (kind == "script" and share > 0):
+        if (share >= LEAST_SPEECH and not _tells(lines)) or (kind == "script" and share > 0):
             return "script", lines
     if kind == "script":
         return None, lines
@@ -51,6 +51,13 @@ def read_work(
     if spoken >= (LEAST_QUOTES if kind == "auto" else 1):
         return "prose", told
     return None, lines or told
+
+
+def _tells(lines: Sequence[Line]) -> bool:
+    """Whether what looks like cues is a novel's `宝玉道：`, with the words in marks behind it."""
+    speeches = [line for line in lines if line.kind == "speech"]
+    told = sum((line.speaker or "")[-1:] in "道说說曰问問" and line.text[:1] in '“"「『' for line in speeches)
+    return told > 0.3 * len(speeches)
 
 
 def cast_names(cast: Sequence[Role], work: str) -> dict[str, str]:
@@ -111,9 +118,12 @@ def is_heading(body: str) -> bool:
     return True
 
 
+_HAN = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
+
+
 def _is_han(flat: str) -> bool:
     sample = flat[:20_000] + flat[len(flat) // 2 : len(flat) // 2 + 20_000]
-    return sum(map(is_han, sample)) > 0.3 * len(sample.replace(" ", ""))
+    return len(_HAN.findall(sample)) > 0.3 * len(sample.replace(" ", ""))
 
 
 class _Page:

@@ -227,7 +227,7 @@ def _marked(flat: str, part: Paragraph, number: int, begin: int, style: Style) -
 
 
 def _opening(flat: str, at: int, mark: str, part: Paragraph, stack: list[str], style: Style) -> bool | None:
-    """Whether a mark opens a quote, by its shape, else by what stands beside it; None for an apostrophe."""
+    """Whether a mark opens a quote, by its shape, else by what stands beside it; None where it does neither."""
     if mark in style.openers:
         return True
     before = flat[at - 1] if at > part.start else " "
@@ -241,8 +241,10 @@ def _opening(flat: str, at: int, mark: str, part: Paragraph, stack: list[str], s
     if mark in style.closers:
         return False
     if is_han(before) or is_han(after):
-        if not stack or stack[-1] == '"':
-            return not stack
+        if not stack:
+            return None if before in "！？!?…" else True
+        if stack[-1] == '"':
+            return False
         return before not in _TERMINAL and before != "，" and before in "：:说道曰问"
     left, right = before.isspace() or before in "([{—–-‘'_*", not after.isspace()
     if left and right and not (stack and before in "—–-"):

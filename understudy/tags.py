@@ -60,6 +60,9 @@ def tokens(text: str) -> list[Token]:
 _FIRST = re.compile(r"\w+(?=\s|$)")
 
 
+_OWNER = re.compile(r"['’]s?$")
+
+
 class Phrase(NamedTuple):
     """Somebody who may be a subject: tokens [first, after)."""
 
@@ -96,7 +99,7 @@ class Tags:
             return None
         kind, text, start = found[i]
         if kind == "name":
-            owner = re.search(r"['’]s?$", text)
+            owner = _OWNER.search(text)
             if owner:
                 return Phrase(Hint("owner", self._name(text[: owner.start()]), "", start), i, i + 1)
             return Phrase(Hint("name", self._name(text), "", start), i, i + 1)
@@ -148,7 +151,7 @@ class Tags:
             if part.casefold() in self.names:
                 return Phrase(Hint("name", part, "", start), i, i + n)
         gender = next((NOUNS[word] for word in words if word in NOUNS), "")
-        if re.search(r"['’]s?$", full):
+        if _OWNER.search(full):
             return None
         if any(word[0].isupper() for word in words) and (name := self.known(" ".join(words))):
             return Phrase(Hint("name", name, "", start), i, j)
