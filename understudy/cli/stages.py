@@ -29,9 +29,9 @@ def demo(
         str, typer.Option(metavar="MODEL", help="Base model: embedded, hub id or folder.")
     ] = "builtin:tiny",
     folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the demo works; kept for the next time.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of its store, kept for the next time; default: store.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port of the chat page; 0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(help="Port of API and chat page; 0 takes a free one.")] = 0,
     talk: Annotated[bool, typer.Option("--talk/--no-talk", help="End in a conversation (on a terminal).")] = True,
 ) -> None:
     """The whole way on the embedded base, offline: a play goes in, three characters talk.
