@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from datasets import load_from_disk
 
 from tests.bases import make_random_base
+from understudy.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAY = "SCENE 1\n\n" + "\n".join(
@@ -50,6 +53,19 @@ def home(tmp_path: Path) -> Path:
         (("run", "{home}/jug.yaml", "augment=[{name: a}]"), "augment is not supported"),
         (("curate", "{home}/jug.yaml", "augment=[{name: a}]"), "augment is not supported"),
         (("run", "{home}/jug.yaml", "store=gs://x"), "gs:// is not supported"),
+        (("recipe", "check", "{home}/jug.yaml", "model.base=./missing"), "missing is no folder"),
+        (("recipe", "check", "{home}/jug.yaml", "cast.eve.aliases=[Adam]"), "'Adam' means both adam and eve in play"),
+        (("recipe", "check", "{home}/jug.yaml", "corpus.0.path='*.txt'"), "empty.txt: is empty"),
+        (("recipe", "check", "{home}/jug.yaml", "curate.mix=[{a: 1}]"), "curate.mix is not supported"),
+        (("recipe", "copy", "huanhuan", "{home}/play.txt"), "play.txt: "),
+        (
+            ("recipe", "new", "{home}/play.txt", "-o", "{home}/empty.txt/x.yaml", "--top", "1", "--min-lines", "5"),
+            "empty.txt",
+        ),
+        (("extract", "{home}/" + "x" * 300), "File name too long"),
+        (("extract", "{home}/jug.yaml", "store=" + "x" * 300), "File name too long"),
+        (("extract", "{home}/jug.yaml", "store=~nosuchuser/x"), "no home folder ~nosuchuser"),
+        (("cards", "show", "{home}/jug.yaml", "cast={auto: {min_lines: 1}}"), "run `understudy extract` first"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_exit_2(home, arguments, words):
@@ -105,6 +121,28 @@ def test_the_schema_is_json_and_knows_every_part():
     schema = json.loads(understudy("recipe", "schema").stdout)
     assert {"name", "corpus", "cast", "model", "train", "serve"} <= set(schema["properties"])
     assert "folder" not in schema["properties"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EROFS, 2), (errno.EIO, 1)])
+def test_what_the_system_says_of_a_file_is_one_line(monkeypatch, capsys, number, code):
+    from understudy import cli
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "here/it.is")
+
+    monkeypatch.setattr(cli.typer.main, "get_command", refuse)
+    assert cli.run(["doctor"]) == code
+    assert capsys.readouterr().err == f"understudy: here/it.is: {os.strerror(number)}\n"
+
+
+def test_an_automatic_cast_is_shown_once_extract_has_found_it(home):
+    from jobs.cast import remember_speakers
+    from understudy.recipe import load
+
+    recipe = load(home / "jug.yaml", ["cast={auto: {min_lines: 5}}"])
+    remember_speakers(recipe, Store.open(home / "store"), [("ADAM", 4), ("Adam", 3), ("EVE", 2)])
+    shown = understudy("cards", "show", str(home / "jug.yaml"), "cast={auto: {min_lines: 5}}", "--json")
+    assert [persona["name"] for persona in json.loads(shown.stdout)] == ["adam"]
 
 
 @pytest.mark.cluster

@@ -6,6 +6,8 @@ input is wrong, said in one line. With `--json` one JSON document goes to stdout
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 
@@ -16,6 +18,18 @@ from understudy.errors import UnderstudyError
 
 STOPPED = 130
 """What shells give for Ctrl-C, and what typer exits with then."""
+
+# What the system says of a path that a person gave: it names the wrong thing, or one that we may not use.
+NAMED_WRONG = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOENT,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.EROFS,
+)
 
 app = typer.Typer(
     name="understudy",
@@ -64,11 +78,13 @@ def run(arguments: list[str]) -> int:
             return 2
         return _say(f"{message}{f' (see `{context.command_path} --help`)' if context else ''}", 2)
     except OSError as error:
-        if error.errno == 28:
+        if error.errno == errno.ENOSPC:
             return _say(
                 "no space left on the disk; free some and run the same command again (finished work is kept)", 1
             )
-        raise
+        if not isinstance(error.filename, str | bytes | os.PathLike):
+            raise
+        return _say(f"{os.fsdecode(error.filename)}: {error.strerror}", 2 if error.errno in NAMED_WRONG else 1)
 
 
 def _stopped() -> int:

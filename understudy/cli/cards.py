@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from understudy.cli.options import Json, Overrides, RecipePath, StoreUri, load_recipe, open_store, print_json
+from understudy.cli.options import (
+    Json,
+    Overrides,
+    RecipePath,
+    StoreUri,
+    load_recipe,
+    open_store,
+    print_json,
+    recipe_store,
+)
 
 app = typer.Typer(
     help="Character Card V2: export from the catalog, import into a cast.", no_args_is_help=True, rich_markup_mode=None
@@ -74,11 +83,12 @@ def show_cast(recipe: RecipePath, overrides: Overrides = None, json: Json = Fals
 
     Example: understudy cards show examples/demo/recipe.yaml
     """
-    from understudy.persona import cast_entries, cast_entry_persona
+    from jobs.cast import chosen_cast
+    from understudy.persona import cast_entry_persona
     from understudy.prompts import greeting_text, system_text
 
     loaded = load_recipe(recipe, overrides)
-    personas = [cast_entry_persona(entry, loaded) for entry in cast_entries(loaded)]
+    personas = [cast_entry_persona(entry, loaded) for entry in chosen_cast(loaded, recipe_store(loaded), ())]
     if json:
         print_json([{**p.model_dump(mode="json", exclude={"card"}), "system_text": system_text(p)} for p in personas])
         return

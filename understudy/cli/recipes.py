@@ -12,7 +12,9 @@ import typer
 from understudy.cli.options import Json, Overrides, RecipePath, load_recipe, print_json
 
 if TYPE_CHECKING:
+    from understudy.corpus import Work
     from understudy.drafting import Speaker
+    from understudy.persona import Persona
 
 app = typer.Typer(help="Recipes: new, list, copy, show, check, schema.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -42,17 +44,19 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
 
     Example: understudy recipe check examples/demo/recipe.yaml
     """
-    from understudy.base import resolve
+    from jobs.run import refuse_later_parts
+    from understudy.base import resolve, source_of
     from understudy.corpus import find_works
     from understudy.persona import cast_entries, cast_entry_persona
     from understudy.recipe import AutoCastEntry
 
     loaded = load_recipe(recipe, overrides)
+    refuse_later_parts(loaded)
     works = find_works(loaded)
     automatic = isinstance(loaded.cast, AutoCastEntry)
     personas = [] if automatic else [cast_entry_persona(entry, loaded) for entry in cast_entries(loaded)]
-    local = loaded.model.base.startswith("builtin:") or loaded.model.source == "path"
-    if local:
+    _check_works(works, personas)
+    if source_of(loaded.model, Path(loaded.folder)) in ("builtin", "path"):
         resolve(loaded.model, Path(loaded.folder))
     names = [persona.name for persona in personas]
     if json:
@@ -60,6 +64,25 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
         return
     cast = "automatic" if automatic else ", ".join(names) or "empty"
     print(f"{recipe}: good; {len(works)} works, cast: {cast}, base {loaded.model.base}")
+
+
+def _check_works(works: Sequence[Work], personas: Sequence[Persona]) -> None:
+    """Open every text, and see that in each work every name means one persona; InputError names what does not hold."""
+    from understudy.corpus import load
+    from understudy.errors import CorpusError
+    from understudy.script import owners, plays
+
+    bad = []
+    for work in works:
+        try:
+            load(work)
+        except CorpusError as error:
+            bad.append(str(error))
+        here = [p.model_copy(update={"works": ("*",)}) for p in personas if plays(p, work.name, work.location)]
+        owners(here, work.name)
+    if bad:
+        more = f"; and {len(bad) - 5} more texts" if len(bad) > 5 else ""
+        raise CorpusError(f"{'; '.join(bad[:5])}{more}")
 
 
 @app.command()
