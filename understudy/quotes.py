@@ -179,7 +179,8 @@ def _closed_later(flat: str, parts: list[Paragraph], number: int, style: Style) 
     if last >= len(parts) or last == number or any(part.blank for part in parts[number + 2 : last + 1]):
         return 0
     if match.group() == '"' and (at == parts[last].start or not _closes(flat, at, parts[last])):
-        return 0
+        unpaired = flat.count('"', parts[last].start, parts[last].end) % 2 == 1
+        return at if unpaired and not parts[last].blank and at > parts[last].start else 0
     if parts[last].blank and match.group() not in style.closers:
         return 0
     return at
