@@ -13,22 +13,22 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jobs.cast import remember_speakers
 from jobs.shares import shares_of
 from jobs.stage import StageResult, Unit, read_latest, say, write_latest
-from understudy.corpus import Decoded, Work, decode, find_works, load, read_bytes
+from understudy.corpus import Decoded, Work, decode, find_works, read_bytes
 from understudy.dataset import lines_table, persona_view
 from understudy.errors import CorpusError, StoreError
 from understudy.persona import cast_entries, cast_entry_persona
 from understudy.prose import cast_names, read_work
 from understudy.recipe import AutoCastEntry, Recipe
-from understudy.record import output_key, read_record, rows_digest, table_digest
-from understudy.script import Line, assign, name_key, owners, speakers, speech_share
+from understudy.record import digest_of, output_key, read_record, rows_digest, table_digest
+from understudy.script import Line, assign, idle_patterns, name_key, owners, plays, speakers, speech_share
 from understudy.store import Store
 
 VERSION = 1
@@ -68,12 +68,14 @@ def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
     works = find_works(recipe)
     if not works:
         raise CorpusError(f"{recipe.name}: the corpus is empty; add `corpus: [{{path: TEXT}}]`")
-    cast = _cast_names(recipe, store, works)
-    for work in works:
-        owners(cast, work.name)  # two personas that claim one name are refused here, before any work begins
-    tasks = [Task(recipe.name, store, work, work.entry.layout or recipe.extract.layout, cast, force) for work in works]
+    plain = [Task(recipe.name, store, work, work.entry.layout or recipe.extract.layout, (), force) for work in works]
+    cast = _cast_names(recipe, store, plain)
+    _warn_of_idle_patterns(cast, works)
+    tasks = [replace(task, cast=_in_work(cast, task.work)) for task in plain]
+    for task in tasks:
+        owners(task.cast, task.work.name)  # two personas that claim one name are refused here, before any work begins
     results: list[dict[str, Any]] = []
-    for result in _extracted(tasks, recipe):
+    for result in _each(extract_work, tasks, recipe):
         if "fatal" in result:
             raise StoreError(result["fatal"])
         results.append(result)
@@ -192,27 +194,56 @@ def _known_speakers(task: Task, digest: str) -> tuple[str, list[str]] | None:
     return (kind, known) if same and record.config.get("names") == names else None
 
 
-def _cast_names(recipe: Recipe, store: Store, works: Sequence[Work]) -> tuple[CastNames, ...]:
+def hear_work(task: Task) -> dict[str, Any]:
+    """Who speaks in a work when no name is known beforehand: lines by speaker as written, kept for the next time."""
+    try:
+        raw = read_bytes(task.work.location)
+        read = digest_of([VERSION, _reading(task), hashlib.sha256(raw).hexdigest()])
+        key = f"runs/{task.recipe}/extract/heard/{read}.json"
+        if task.store.exists(key) and not task.force:
+            return {"speakers": task.store.get_json(key)}
+        text = decode(raw, task.work.entry.encoding, task.work.location).text
+        heard = dict(speakers(read_work(text, task.work.name, task.work.entry.kind, task.layout)[1]))
+        task.store.put_json(key, heard)
+    except CorpusError:
+        return {"speakers": {}}  # extraction sets this work aside and says why
+    except StoreError as error:
+        return {"fatal": str(error)}
+    return {"speakers": heard}
+
+
+def _cast_names(recipe: Recipe, store: Store, tasks: Sequence[Task]) -> tuple[CastNames, ...]:
     ranked: list[tuple[str, int]] | None = None
     if isinstance(recipe.cast, AutoCastEntry):
         counts: Counter[str] = Counter()
-        for work in works:
-            try:
-                text = load(work).text
-            except CorpusError:
-                continue  # extraction sets this work aside and says why
-            layout = work.entry.layout or recipe.extract.layout
-            counts.update(speakers(read_work(text, work.name, work.entry.kind, layout)[1]))
-        ranked = counts.most_common()
+        for heard in _each(hear_work, tasks, recipe):
+            if "fatal" in heard:
+                raise StoreError(heard["fatal"])
+            counts.update(heard["speakers"])
+        ranked = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
         remember_speakers(recipe, store, ranked)
     personas = [cast_entry_persona(entry, recipe) for entry in cast_entries(recipe, ranked)]
     return tuple(CastNames(p.name, p.display_name, p.aliases, p.works) for p in personas)
 
 
-def _extracted(tasks: Sequence[Task], recipe: Recipe) -> Iterator[dict[str, Any]]:
+def _in_work(cast: Sequence[CastNames], work: Work) -> tuple[CastNames, ...]:
+    """Those whose names hold in a work, by its id or its file."""
+    return tuple(replace(one, works=("*",)) for one in cast if plays(one, work.name, work.location))
+
+
+def _warn_of_idle_patterns(cast: Sequence[CastNames], works: Sequence[Work]) -> None:
+    files = [(work.name, work.location) for work in works]
+    idle = [f"{pattern!r} of {one.name}" for one in cast for pattern in idle_patterns(one, files)]
+    if idle:
+        more = f" (and {len(idle) - 3} more)" if len(idle) > 3 else ""
+        names = ", ".join(work.name for work in works[:5])
+        say("extract", f"warning: `works` {', '.join(idle[:3])}{more} matches no work; there are: {names}")
+
+
+def _each(what: Callable[[Task], dict[str, Any]], tasks: Sequence[Task], recipe: Recipe) -> Iterator[dict[str, Any]]:
     """One row per task, in any order, as each is done."""
     if _all_current(tasks):
-        yield from map(extract_work, tasks)
+        yield from map(what, tasks)
         return
     import ray.data
 
@@ -222,14 +253,14 @@ def _extracted(tasks: Sequence[Task], recipe: Recipe) -> Iterator[dict[str, Any]
     runtime.quiet_data()
     cpus = recipe.resources.extract.cpus or 0.5
     shares_of("extract", recipe.resources.extract, len(tasks), ray.cluster_resources())
-    items = [{"task": task} for task in tasks]
+    items = [{"what": what, "task": task} for task in tasks]
     dataset = ray.data.from_items(items, override_num_blocks=min(len(items), 200))
     for row in dataset.map(_row_of, num_cpus=cpus).iter_rows():
         yield json.loads(row["row"])
 
 
 def _row_of(item: dict[str, Any]) -> dict[str, Any]:
-    return {"row": json.dumps(extract_work(item["task"]))}
+    return {"row": json.dumps(item["what"](item["task"]))}
 
 
 def _all_current(tasks: Sequence[Task]) -> bool:

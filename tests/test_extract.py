@@ -171,10 +171,28 @@ def test_a_half_written_output_is_made_again_and_force_repeats(tmp_path):
     assert digests(recipe, "extract") == before
 
 
-def test_an_automatic_cast_takes_the_speakers_with_most_lines(tmp_path):
+def test_an_automatic_cast_takes_the_speakers_with_most_lines_and_reads_no_text_twice(tmp_path, monkeypatch):
     recipe = production(tmp_path, 20)
+    (tmp_path / "plays" / "work-0.txt").write_text("Zoe: Yes.\n\nBORA: No.\n\n" * 30)
+    (tmp_path / "plays" / "work-1.txt").write_text("ZOE: Yes.\n\nDANE: No.\n\n" * 40)
     data = recipe.model_dump(mode="json", exclude={"cast"})
     (tmp_path / "auto.yaml").write_text(json.dumps({**data, "cast": {"auto": {"min_lines": 20, "top": 3}}}))
     recipe = load(tmp_path / "auto.yaml")
     run_extract(recipe)
-    assert len(run_curate(recipe).made) == 3
+    assert set(run_curate(recipe).made) == {"zoe", "bora", "dane"}
+    monkeypatch.setattr("jobs.extract.read_work", None)  # whoever parses again now fails
+    assert run_extract(recipe).skipped
+
+
+def test_a_works_pattern_names_the_file_and_one_that_matches_nothing_is_said(tmp_path, capsys):
+    for folder in ("b", "c"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "sawyer.txt").write_text("TOM: Yes.\n\nAUNT: No.\n\n" * 10)
+    cast = [{"name": "tom", "works": ["sawyer.txt"]}, {"name": "aunt", "works": ["sawyer", "sawyers"]}]
+    recipe = {"name": "r", "corpus": [{"path": "*/sawyer.txt"}], "cast": cast}
+    (tmp_path / "r.yaml").write_text(json.dumps(recipe))
+    result = run_extract(load(tmp_path / "r.yaml"))
+    assert set(result.units) == {"b-sawyer", "c-sawyer"}
+    assert result.counts["unassigned"] == 0
+    [said] = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert "`works` 'sawyers' of aunt matches no work; there are: b-sawyer, c-sawyer" in said

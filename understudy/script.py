@@ -113,22 +113,23 @@ def plays(role: Role, work: str, file: str = "") -> bool:
     Of a file a pattern names the end of the path (`sawyer.txt`, `b/*.txt`), or the name without its suffix: that holds
     in every work of this name, whose ids tell them apart (`b-sawyer`, `c-sawyer`).
     """
-    return any(_names_work(pattern, work, PurePosixPath(file)) for pattern in role.works)
+    return any(_names_work(pattern, work, file) for pattern in role.works)
 
 
-def _names_work(pattern: str, work: str, file: PurePosixPath) -> bool:
-    wanted, named = pattern.casefold(), slug(pattern)
-    if fnmatchcase(work, wanted) or named == work:
+def _names_work(pattern: str, work: str, file: str) -> bool:
+    wanted = pattern.casefold()
+    if fnmatchcase(work, wanted) or slug(pattern) == work:
         return True
-    if not file.name or not PurePosixPath(wanted).parts:
+    path = PurePosixPath(file)
+    if not path.name or not PurePosixPath(wanted).parts:
         return False
-    stem = slug(file.stem)
-    return fnmatchcase(stem, wanted) or named == stem or PurePosixPath(str(file).casefold()).match(wanted)
+    stem = slug(path.stem)
+    return fnmatchcase(stem, wanted) or slug(pattern) == stem or PurePosixPath(file.casefold()).match(wanted)
 
 
 def idle_patterns(role: Role, works: Iterable[tuple[str, str]]) -> list[str]:
     """The patterns of `role.works` that match none of `works`: (id, where its file lies)."""
-    files = [(work, PurePosixPath(file)) for work, file in works]
+    files = list(works)
     return [pattern for pattern in role.works if not any(_names_work(pattern, *one) for one in files)]
 
 
