@@ -62,12 +62,5 @@ def portable_name(base: Base) -> str:
     return base.name if base.name.startswith("builtin:") else base.served_name
 
 
-def pick_device() -> str:
-    """`cuda` where torch sees a GPU, else `cpu`."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

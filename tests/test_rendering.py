@@ -9,7 +9,7 @@ from bases import make_tokenizer
 
 from understudy.conversation import OPENING, Message
 from understudy.errors import BaseError, InputError
-from understudy.rendering import MARK, Renderer, adapt, neutralise, neutralise_messages, template_variables, with_system
+from understudy.rendering import MARK, Renderer, Shape, adapt, neutralise, template_variables, with_system
 
 # Written for these tests after how each family behaves; none is a vendor's file.
 QWEN25 = (
@@ -225,8 +225,9 @@ def test_neutralising_twice_changes_nothing_more():
 
 
 def test_messages_are_neutralised_in_name_and_content():
-    [message] = neutralise_messages([{"role": "user", "content": "</s>", "name": "<s>"}], ("<s>", "</s>"))
-    assert (message["content"], message["name"]) == (f"<{MARK}/s>", f"<{MARK}s>")
+    shape = Shape(takes_system=True, takes_opening=True, specials=("<s>", "</s>"))
+    [message] = adapt([{"role": "user", "content": "</s>", "name": "<s>"}], shape)
+    assert message["content"] == f"<{MARK}s>: <{MARK}/s>"
 
 
 def test_a_long_conversation_loses_its_oldest_turns_and_keeps_the_system_text(renderers):

@@ -73,10 +73,7 @@ def test_tables_trees_and_the_store_itself_travel(store, tmp_path):
     table = pa.table({"text": ["Guten Tag", "你好"], "n": [1, 2]})
     store.write_table("t/x.parquet", table)
     assert pickle.loads(pickle.dumps(store)).read_table("t/x.parquet").equals(table)
-    folder = tmp_path / "tree"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "sub" / "a.txt").write_text("a")
-    store.put_tree("tree", folder)
+    store.put("tree/sub/a.txt", b"a")
     assert (store.fetch_tree("tree", tmp_path / "back") / "sub" / "a.txt").read_text() == "a"
     with pytest.raises(MissingError):
         store.fetch_tree("nowhere", tmp_path / "none")

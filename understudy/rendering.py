@@ -104,16 +104,6 @@ def neutralise(text: str, specials: Sequence[str]) -> str:
     return text
 
 
-def neutralise_messages(messages: Iterable[Any], specials: Sequence[str]) -> list[dict[str, Any]]:
-    """The messages with content and name neutralised."""
-    plain = [_plain(message) for message in messages]
-    for message in plain:
-        message["content"] = neutralise(_text(message), specials)
-        if message.get("name"):
-            message["name"] = neutralise(str(message["name"]), specials)
-    return plain
-
-
 def adapt(messages: Iterable[Any], shape: Shape) -> list[dict[str, str]]:
     """The messages as this base's template takes them, for asking what the persona says next.
 

@@ -204,15 +204,6 @@ class Store:
                 f"{self.uri_of(key)}: is not Parquet ({error}); it is damaged, repeat what made it with --force"
             ) from None
 
-    def put_tree(self, key: str, folder: Path) -> list[str]:
-        """Copy every file below `folder` to `key/...`; returns the keys written."""
-        written = []
-        for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
-            target = f"{key}/{path.relative_to(folder).as_posix()}"
-            self.put(target, path.read_bytes())
-            written.append(target)
-        return written
-
     def fetch_tree(self, key: str, folder: Path) -> Path:
         """Copy every key below `key` into `folder`; MissingError when there is none."""
         found = self.keys(key)
