@@ -1,6 +1,7 @@
 """What the cast of a recipe answers to a stranger's questions: every reply, and how many were learnt by heart.
 
-    python benchmarks/voices.py [--recipe RECIPE] [--store FOLDER] [--questions FILE] [--guess] [key=value ...]
+    python benchmarks/voices.py [--recipe RECIPE] [--store FOLDER] [--questions FILE] [--penalty 1.1] [--guess]
+        [key=value ...]
 
 Trains the recipe's adapters as `understudy train` does (in a fresh store unless --store names one), then asks every
 persona every question by itself, greedily, with the persona's own system text. `--guess` prints the replies unlabelled
@@ -67,8 +68,10 @@ def train(recipe: Recipe) -> dict[str, str]:
     return {name: f"runs/{recipe.name}/train/{fingerprint}" for name, fingerprint in done.units.items()}
 
 
-def answers(model: Any, tokenizer: Any, system: str | None, questions: list[str], kwargs: dict[str, Any]) -> list[str]:
-    """Greedy replies to the questions, each a conversation of its own."""
+def answers(
+    model: Any, tokenizer: Any, system: str | None, questions: list[str], penalty: float, kwargs: dict
+) -> list[str]:
+    """Greedy replies to the questions, each a conversation of its own; `penalty` is vLLM's repetition_penalty."""
     import torch
 
     head = [{"role": "system", "content": system}] if system else []
@@ -80,13 +83,14 @@ def answers(model: Any, tokenizer: Any, system: str | None, questions: list[str]
         )  # fmt: skip
         with torch.no_grad():
             made = model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=LONGEST, do_sample=False
-            )
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=LONGEST, do_sample=False,
+                repetition_penalty=penalty,
+            )  # fmt: skip
         out.append(tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True).strip())
     return out
 
 
-def ask_cast(recipe: Recipe, adapters: dict[str, str], questions: list[str]) -> list[Voice]:
+def ask_cast(recipe: Recipe, adapters: dict[str, str], questions: list[str], penalty: float) -> list[Voice]:
     """The bare base first, then each persona with its adapter and system text."""
     from peft import PeftModel
 
@@ -98,14 +102,14 @@ def ask_cast(recipe: Recipe, adapters: dict[str, str], questions: list[str]) -> 
     tokenizer = load_tokenizer(base, recipe.model)
     kwargs = dict(recipe.model.template_kwargs)
     bare = load_model(base, recipe.model)
-    voices = [Voice("(base)", tuple(answers(bare, tokenizer, None, questions, kwargs)), frozenset())]
+    voices = [Voice("(base)", tuple(answers(bare, tokenizer, None, questions, penalty, kwargs)), frozenset())]
     for entry in cast_entries(recipe):
         with tempfile.TemporaryDirectory() as folder:
             for name in ("adapter_config.json", "adapter_model.safetensors"):
                 (Path(folder) / name).write_bytes(store.get(f"{adapters[entry.name]}/{name}"))
             model = PeftModel.from_pretrained(load_model(base, recipe.model), folder).eval()
         system = system_text(cast_entry_persona(entry, recipe))
-        replies = answers(model, tokenizer, system, questions, kwargs)
+        replies = answers(model, tokenizer, system, questions, penalty, kwargs)
         voices.append(Voice(entry.name, tuple(replies), _lines(store, recipe, entry.name)))
     return voices
 
@@ -148,6 +152,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=HERE.parent / "examples" / "demo" / "recipe.yaml")
     parser.add_argument("--questions", type=Path, default=HERE / "questions.txt", help="one question a line")
     parser.add_argument("--store", type=Path, help="keep the run there; without it everything is trained afresh")
+    parser.add_argument("--penalty", type=float, default=1.0, help="repetition penalty, 1 is none")
     parser.add_argument("--guess", action="store_true", help="unlabelled replies with a key")
     parser.add_argument("overrides", nargs="*", help="key=value, as for understudy run")
     options = parser.parse_args()
@@ -157,7 +162,7 @@ def main() -> None:
         recipe = load(options.recipe, [*options.overrides, f"store={where}"])
         adapters = train(recipe)
         began = time.time()
-        voices = ask_cast(recipe, adapters, questions)
+        voices = ask_cast(recipe, adapters, questions, options.penalty)
     (guess if options.guess else show)(questions, voices)
     print(f"asked in {time.time() - began:.0f} s")
 
