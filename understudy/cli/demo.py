@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TINY = "builtin:tiny"
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "demo" / "recipe.yaml"
 REAL = "understudy demo --base Qwen/Qwen3-0.6B"
-REAL_COST = "downloads 1.5 GB; about 40 minutes on 2 cores, 3 on a GPU"
+REAL_COST = "1.5 GB to download, about 40 minutes on 2 cores"
 # What a base of some hundred million parameters or more wants instead of the toy's settings.
 REAL_SETTINGS = ["train.learning_rate=3e-4", "train.epochs=3", "train.max_length=512", "train.micro_batch_size=4"]
 QUESTION = "Do you like the snow?"
@@ -60,7 +60,7 @@ def run_demo(base: str = TINY, folder: Path | None = None, port: int = 0, talk: 
             _talk(console, recipe, server.url)
             console.print("Stopping.", style="dim")
     if base == TINY:
-        console.print(f"\nThe same on a real model ({REAL_COST}): {REAL}", markup=False, soft_wrap=True)
+        console.print(f"\nOn a real model ({REAL_COST}): {REAL}", markup=False, soft_wrap=True)
 
 
 def _recipe(base: str, folder: Path | None) -> Recipe:

@@ -94,7 +94,7 @@ def guess(console: Console, samples: Samples, live: bool) -> None:
             guessed = meant(_typed(console, f"     {', '.join(names)}? "), names) == name
             right += guessed
             console.print(
-                f"     {'Yes' if guessed else 'It was'} {name}.", style="green" if guessed else "", markup=False
+                f"     {'Yes,' if guessed else 'It was'} {name}.", style="green" if guessed else "", markup=False
             )
     if live:
         console.print(f"  {right} of {len(replies)} right")
