@@ -266,6 +266,7 @@ def played(interrupted: tuple[Path, subprocess.CompletedProcess[str]]) -> Played
 
 def check_demo(text: str) -> None:
     """What the demo must show, in this order."""
+    text = "\n".join(line.rstrip() for line in text.splitlines())
     places = [text.find(step) for step in STEPS]
     assert -1 not in places, f"{STEPS[places.index(-1)]} is missing:\n{text}"
     assert places == sorted(places)
