@@ -195,6 +195,7 @@ def _from_s3(model: ModelConfig) -> Base:
                 _fetch(objects, key, _stamp(meta), folder / key)
     except (ObjectError, OSError) as error:
         said = " ".join(str(error).split("Debug source")[0].split())
+        said = "the bucket does not exist" if "NoSuchBucket" in said else said
         raise BaseError(f"model.base {name}: cannot be fetched: {said[:200]}") from error
     return Base(name, folder, folder_identity(folder, name, model.trust_remote_code))
 
