@@ -359,10 +359,13 @@ def test_every_command_of_the_readme_works_where_the_demo_was_played(followed: d
 
 @pytest.mark.cluster
 @pytest.mark.engine
-def test_stages_by_hand_find_all_that_the_demo_made(followed: dict[str, Any]):
-    for stage in ("extract", "curate", "train", "evaluate", "publish"):
+def test_stages_by_hand_find_all_that_the_demo_made_and_put_it_back_on_stage(followed: dict[str, Any]):
+    for stage in ("extract", "curate", "train", "evaluate"):
         said = of(followed, f"understudy {stage} ").stderr
         assert re.search(r"(\d) of \1 \w+ up to date, skipped", said), f"{stage}: {said}"
+    said = of(followed, "understudy publish ").stderr
+    assert "2 of 3 personas up to date, skipped" in said, said
+    assert "bram@current -> " in said, "the run before had put bram of rank 8 on stage"
 
 
 @pytest.mark.cluster

@@ -98,7 +98,7 @@ def _make(console: Console, recipe: Recipe, live: bool) -> None:
         ),
         (
             "Into the catalog",
-            lambda: _put_on_stage(store, recipe, run_publish(recipe)),
+            lambda: run_publish(recipe),
             lambda: views.catalog(console, store),
         ),
     ]
@@ -133,15 +133,6 @@ def _trained(console: Console, store: Store, recipe: Recipe, live: bool) -> None
     samples = views.read_samples(store, recipe)
     views.growth(console, samples)
     views.guess(console, samples, live)
-
-
-def _put_on_stage(store: Store, recipe: Recipe, published: Any) -> None:
-    """Let chat follow this demo's versions, also when a demo on another base moved the aliases since."""
-    from understudy.catalog import Catalog
-
-    catalog = Catalog(store)
-    for name, record in published.counts.items():
-        catalog.point(name, recipe.publish.alias, record["version"], who="understudy demo")
 
 
 def _serve(console: Console, recipe: Recipe, port: int) -> Any:
