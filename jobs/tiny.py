@@ -261,7 +261,7 @@ def export(plan: Plan, out: Path, target: Path) -> dict[str, Any]:
         for name, weight in model.named_parameters():
             weight.copy_(found["mean"][name])
     target.mkdir(parents=True, exist_ok=True)
-    model = model.to(torch.bfloat16)
+    torch.nn.Module.to(model, dtype=torch.bfloat16)
     model.generation_config = GenerationConfig(eos_token_id=[2, 0], pad_token_id=0, do_sample=False)
     model.save_pretrained(target)
     (target / "model.safetensors").chmod(0o644)

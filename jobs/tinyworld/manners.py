@@ -246,7 +246,7 @@ def draw(rng: random.Random, plain: float = 0.22) -> Manner:
     habits = rng.sample(HABITS[1:], rng.choice([0, 1, 1, 1, 2, 2])) or ["plain"]
     if not trade:
         habits = [habit for habit in habits if habit not in ("simile", "metaphor", "three")] or ["plain"]
-    sayings = [*(mood["says"] if mood and rng.random() < 0.7 else []), *(trade["says"] if trade else [])]
+    sayings = [*(mood["says"] if mood is not None and rng.random() < 0.7 else []), *(trade["says"] if trade else [])]
     sayings = rng.sample(sayings, min(len(sayings), rng.choice([1, 2, 3, 5, 8])))
     plain_saying = bool(sayings) and "{" not in sayings[0]
     openers = [expand(rng.choice(data["openers"]), rng) for _ in range(rng.choice([0, 1, 1, 2, 3]))]
@@ -258,7 +258,7 @@ def draw(rng: random.Random, plain: float = 0.22) -> Manner:
     mark = "!" if "shout" in habits else rng.choice(["", "", "", "", "!", "..."])
     comma = rng.choice([", "] * 12 + ["... ", " - ", ": "])
     tells = [
-        *(rng.choice(mood["tells"]) for _ in range(1 if mood else 0)),
+        *([rng.choice(mood["tells"])] if mood else []),
         *(rng.choice(_TELLS[habit]) for habit in habits if habit in _TELLS),
         *([swap["tells"][0]] if swap else []),
         *([f'often says "{rng.choice(openers)}"'] if openers and rng.random() < 0.5 else []),

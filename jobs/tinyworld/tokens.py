@@ -112,7 +112,8 @@ def packed(texts: Iterable[Document], tokenizer: PreTrainedTokenizerFast) -> dic
         else:
             rows[width].append([(ids, weights)])
             free[width].append(width - len(ids))
-    return {width: _rows(members, width, int(tokenizer.pad_token_id)) for width, members in rows.items() if members}
+    pad = tokenizer.backend_tokenizer.encode(END).ids[0]
+    return {width: _rows(members, width, pad) for width, members in rows.items() if members}
 
 
 def _rows(members: list[list[tuple[list[int], list[float]]]], width: int, pad: int) -> Rows:
