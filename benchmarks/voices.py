@@ -156,7 +156,8 @@ def main() -> None:
     parser.add_argument("--guess", action="store_true", help="unlabelled replies with a key")
     parser.add_argument("overrides", nargs="*", help="key=value, as for understudy run")
     options = parser.parse_args()
-    questions = [line.strip() for line in options.questions.read_text("utf-8").splitlines() if line.strip()]
+    questions = [line.strip() for line in options.questions.read_text("utf-8").splitlines()]
+    questions = [line for line in questions if line and line != "---"]
     with tempfile.TemporaryDirectory(prefix="voices-") as scratch:
         where = options.store.resolve() if options.store else Path(scratch)
         recipe = load(options.recipe, [*options.overrides, f"store={where}"])

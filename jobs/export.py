@@ -66,5 +66,5 @@ def _as_dataset(conversations: list[Conversation], system: str, folder: Path) ->
         for split, found in rows.items()
         if found
     }
-    DatasetDict(tables).save_to_disk(str(folder))
+    DatasetDict({**tables}).save_to_disk(str(folder))
     return folder

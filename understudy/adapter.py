@@ -26,6 +26,7 @@ from understudy.store import json_bytes
 SCHEMA_VERSION = 1
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
+_REPAIR = "repair it with `understudy publish RECIPE --force`"
 MANIFEST_NAME = "manifest.json"
 _MAX_HEADER_BYTES = 32 << 20
 _DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -128,18 +129,16 @@ def verify(
     for name, digest in sorted(manifest.files.items()):
         path = folder / name
         if path.is_symlink() or not path.is_file():
-            raise AdapterError(f"{path}: is missing; publish the persona again")
+            raise AdapterError(f"{path}: is missing; {_REPAIR}")
         if file_digest(path) != digest:
-            raise AdapterError(f"{path}: its digest is not the manifest's; it is damaged, run `understudy publish RECIPE --force`")
+            raise AdapterError(f"{path}: its digest is not the manifest's; {_REPAIR}")
     config = _read_config(folder)
     _check_config(config, manifest, folder / CONFIG_NAME)
     _check_weights(folder / WEIGHTS_NAME, manifest.rank)
     where = folder / MANIFEST_NAME
     named = version_of(manifest.files[WEIGHTS_NAME], config, manifest.base_identity)
     if named != manifest.version:
-        raise AdapterError(
-            f"{where}: says version {manifest.version}, the files are {named}; publish the persona again"
-        )
+        raise AdapterError(f"{where}: says version {manifest.version}, the files are {named}; {_REPAIR}")
     if expect_version is not None and manifest.version != expect_version:
         raise AdapterError(f"{where}: is version {manifest.version}, {expect_version} was asked for")
     if base_identity is not None and manifest.base_identity != base_identity:
@@ -158,9 +157,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         raw = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise AdapterError(f"{path}: is missing; publish the persona again") from None
+        raise AdapterError(f"{path}: is missing; {_REPAIR}") from None
     except ValueError as error:
-        raise AdapterError(f"{path}: is not JSON ({error}); it is damaged, run `understudy publish RECIPE --force`") from None
+        raise AdapterError(f"{path}: is not JSON ({error}); {_REPAIR}") from None
     found = raw.get("schema_version") if isinstance(raw, dict) else None
     if isinstance(found, int) and found > SCHEMA_VERSION:
         raise AdapterError(f"{path}: has schema_version {found}, newer than {SCHEMA_VERSION}; upgrade understudy")

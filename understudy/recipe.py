@@ -302,7 +302,7 @@ class Recipe(Part):
     serve: ServeConfig = ServeConfig()
     resources: Resources = Resources()
 
-    folder: str = Field("", exclude=True, json_schema_extra={"x-internal": True})
+    folder: Annotated[str, Field(exclude=True, json_schema_extra={"x-internal": True})] = ""
     """The folder that relative paths belong to; set by `load`, not written in YAML."""
 
     @model_validator(mode="after")
