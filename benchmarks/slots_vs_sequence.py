@@ -33,7 +33,8 @@ def load_base(folder: Path | None, device: str) -> Any:
     """The base in `folder`, else the embedded one, else random weights of its shape; bf16 on a GPU, fp32 elsewhere."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     if folder or (TINY / "config.json").is_file():
-        return AutoModelForCausalLM.from_pretrained(folder or TINY, dtype=dtype).to(device)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder or TINY, dtype=dtype)
+        return loaded.to(device)
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=4096,
