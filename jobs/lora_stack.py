@@ -284,7 +284,13 @@ class LoraStack:
 
     @torch.no_grad()
     def generate(
-        self, k: int | None, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop: Sequence[int], pad: int = 0
+        self,
+        k: int | None,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        stop: Sequence[int],
+        pad: int = 0,
+        repetition_penalty: float = 1.0,
     ) -> list[list[int]]:
         """Greedy replies of slot k (None: the bare base) to prompts of token ids, without prompt and stop token."""
         length = max(len(prompt) for prompt in prompts)
@@ -293,7 +299,8 @@ class LoraStack:
         settings = GenerationConfig(
             do_sample=False,
             num_beams=1,
-            repetition_penalty=1.0,  # said outright: a base's own settings (Qwen2.5: 1.05) fill what is left open
+            # Said outright: a base's own settings (Qwen2.5: 1.05) fill what is left open.
+            repetition_penalty=repetition_penalty,
             max_new_tokens=max_new_tokens,
             eos_token_id=list(stop),
             pad_token_id=pad,

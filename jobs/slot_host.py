@@ -147,7 +147,9 @@ class GroupRun:
             moments = (("before", 0), ("halfway", state.total // 2), ("after", state.total))
             due = [moment for moment, step in moments if step == state.step and moment not in state.notes]
             if probes and due:
-                spoken = self.slots.generate(k, probes, PROBE_TOKENS, self._stop_tokens())
+                plan = self.members[k].plan
+                penalty = plan.repetition_penalty if plan else 1.0
+                spoken = self.slots.generate(k, probes, PROBE_TOKENS, self._stop_tokens(), repetition_penalty=penalty)
                 answers = [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in spoken]
                 state.notes.update({moment: {"step": state.step, "answers": answers} for moment in due})
 

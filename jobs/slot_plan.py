@@ -24,6 +24,8 @@ class SlotPlan:
     """The persona's system text."""
     max_length: int
     probes: tuple[str, ...] = ()
+    repetition_penalty: float = 1.0
+    """Of the probes' greedy answers: the card's, as serving applies it."""
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,9 @@ def _refuse(recipe: Recipe) -> None:
 def _plan(store: Store, recipe: Recipe, base: Base, entry: CastEntry) -> SlotPlan:
     key, record = finished_record(store, recipe.name, "curate", entry.name, "understudy curate")
     train = recipe.train_config(entry)
-    system = system_text(cast_entry_persona(entry, recipe))
+    persona = cast_entry_persona(entry, recipe)
+    system = system_text(persona)
+    penalty = float(persona.sampling.get("repetition_penalty", 1.0)) if train.probes else 1.0
     model = recipe.model.model_dump(mode="json", include={"dtype", "quantization", "template_kwargs"})
     # How often a snapshot is taken and which engine could have been used change nothing in the adapter.
     settings = train.model_dump(mode="json", exclude={"snapshot_s", "phases", "deepspeed"})
@@ -94,6 +96,7 @@ def _plan(store: Store, recipe: Recipe, base: Base, entry: CastEntry) -> SlotPla
         "train": settings,
         "model": {"base": portable_name(base), **model},
         "system": system,
+        **({"probe_repetition_penalty": penalty} if penalty != 1.0 else {}),
     }
     inputs = {
         "base": base.identity,
@@ -102,7 +105,13 @@ def _plan(store: Store, recipe: Recipe, base: Base, entry: CastEntry) -> SlotPla
     }
     unit = Unit(recipe.name, "train", VERSION, entry.name, config, inputs, tuple(record.rights))
     return SlotPlan(
-        unit, slot_config(entry.name, train), f"{key}/conversations.parquet", system, train.max_length, train.probes
+        unit,
+        slot_config(entry.name, train),
+        f"{key}/conversations.parquet",
+        system,
+        train.max_length,
+        train.probes,
+        penalty,
     )
 
 
