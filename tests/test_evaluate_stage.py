@@ -15,6 +15,8 @@ from jobs.evaluate import run_evaluate
 from jobs.stage import Unit, read_latest, write_latest
 from understudy.dataset import conversations_table, curate
 from understudy.errors import InputError, UnderstudyError
+from understudy.persona import cast_entry_persona
+from understudy.prompts import system_text
 from understudy.recipe import CastEntry, ModelConfig, Recipe
 from understudy.record import file_digest, table_digest
 from understudy.store import Store
@@ -59,7 +61,9 @@ def prepared(recipe: Recipe, seed: int = 0) -> Store:
         lines = Unit(recipe.name, "curate", 1, entry.name, {}, {"work": table_digest(curated)})
         store.write_table(f"{lines.key}/conversations.parquet", curated)
         lines.finish(store, {"conversations.parquet": table_digest(curated)}, {}, time.time())
-        adapter = Unit(recipe.name, "train", 1, entry.name, {"persona": entry.name, "seed": seed}, {})
+        config = {"persona": entry.name, "seed": seed, "system": system_text(cast_entry_persona(entry, recipe))}
+        inputs = {"conversations": table_digest(curated)}
+        adapter = Unit(recipe.name, "train", 1, entry.name, config, inputs)
         folder = store.local_path(adapter.key)
         assert folder is not None
         make_adapter(folder, seed=100 * seed + number, size=0.2)
@@ -137,6 +141,16 @@ def test_a_damaged_adapter_is_one_line_and_keeps_what_was_scored(production):
     with pytest.raises(UnderstudyError, match="not a readable adapter"):
         run_evaluate(production)
     assert cells(store)
+
+
+def test_an_adapter_of_other_conversations_is_not_scored(production):
+    store = prepared(production)
+    latest = read_latest(store, "jug", "train")
+    key = f"runs/jug/train/{latest['eve']}/record.json"
+    record = store.get_json(key)
+    store.put_json(key, {**record, "inputs": {"conversations": "others"}})
+    with pytest.raises(InputError, match="eve: was curated or described anew since it was trained"):
+        run_evaluate(production)
 
 
 def test_what_was_not_trained_is_named_with_the_command_that_does_it(production):
