@@ -171,3 +171,18 @@ def test_a_reader_that_leaves_early_hears_no_complaint():
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "{\n"
     assert not done.stderr
+
+
+@pytest.mark.cluster
+def test_a_full_disk_is_one_line_and_what_was_finished_is_kept(home):
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("a small disk of one's own needs user namespaces")
+    (home / "play.txt").write_text("\n".join(f"{PLAY}\nEVE: Line {n} of a long evening." for n in range(300)))
+    (home / "small").mkdir()
+    command = f"{sys.executable} -m understudy.cli extract {home}/jug.yaml store={home}/small/store"
+    script = f"mount -t tmpfs -o size=60k tmpfs {home}/small && {command}; code=$?; ls {home}/small/store; exit $code"
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1, done.stderr
+    assert "no space left on the disk" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "leases" in done.stdout
