@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobs.cast import chosen_cast
-from jobs.stage import finished_record
+from jobs.stage import curated_conversations
 from understudy.conversation import Conversation
-from understudy.dataset import alpaca_json, openai_jsonl, read_conversations, to_openai
+from understudy.dataset import alpaca_json, openai_jsonl, to_openai
 from understudy.errors import InputError
 from understudy.persona import cast_entry_persona
 from understudy.prompts import system_text
@@ -29,7 +29,7 @@ def run_export(recipe: Recipe, personas: tuple[str, ...], out: Path, form: str) 
         raise InputError(f"--format {form}: unknown; valid: {', '.join((*FORMS, DATASETS))}")
     store = Store.open(recipe.store, Path(recipe.folder or "."))
     cast = chosen_cast(recipe, store, personas)
-    found = {entry.name: _conversations(store, recipe, entry.name) for entry in cast}
+    found = {entry.name: curated_conversations(store, recipe.name, entry.name) for entry in cast}
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for entry in cast:
@@ -43,12 +43,6 @@ def run_export(recipe: Recipe, personas: tuple[str, ...], out: Path, form: str) 
             target.write_text(write([c for c in found[entry.name] if c.split == split], system), encoding="utf-8")
             written.append(target)
     return written
-
-
-def _conversations(store: Store, recipe: Recipe, persona: str) -> list[Conversation]:
-    key, _ = finished_record(store, recipe.name, "curate", persona, "understudy curate")
-    where = f"{key}/conversations.parquet"
-    return read_conversations(store.read_table(where), store.uri_of(where))
 
 
 def _as_dataset(conversations: list[Conversation], system: str, folder: Path) -> Path:

@@ -18,12 +18,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jobs.cast import chosen_cast
-from jobs.stage import StageResult, Unit, finished_record, read_latest, say, split_done, write_latest
+from jobs.stage import (
+    StageResult,
+    Unit,
+    curated_conversations,
+    finished_record,
+    read_latest,
+    say,
+    split_done,
+    write_latest,
+)
 from understudy.adapter import seal
 from understudy.base import Base, resolve
 from understudy.catalog import Catalog
 from understudy.conversation import Conversation
-from understudy.dataset import read_conversations
 from understudy.errors import InputError
 from understudy.persona import Persona, cast_entry_persona
 from understudy.recipe import Recipe
@@ -115,7 +123,7 @@ def _item(store: Store, recipe: Recipe, persona: Persona, folder: Path) -> Item:
     for name in ADAPTER_FILES:
         (folder / name).write_bytes(store.get(f"{key}/{name}"))
     scores = evaluated.counts
-    questions = persona.questions or _suggested(_conversations(store, recipe, persona.name))
+    questions = persona.questions or _suggested(curated_conversations(store, recipe.name, persona.name))
     return Item(
         persona,
         folder,
@@ -124,12 +132,6 @@ def _item(store: Store, recipe: Recipe, persona: Persona, folder: Path) -> Item:
         questions=questions,
         record=f"{key}/record.json",
     )
-
-
-def _conversations(store: Store, recipe: Recipe, persona: str) -> list[Conversation]:
-    key, _ = finished_record(store, recipe.name, "curate", persona, "understudy curate")
-    where = f"{key}/conversations.parquet"
-    return read_conversations(store.read_table(where), store.uri_of(where))
 
 
 def _suggested(conversations: Sequence[Conversation]) -> tuple[str, ...]:

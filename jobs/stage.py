@@ -22,6 +22,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from understudy.conversation import Conversation
+from understudy.dataset import read_conversations
 from understudy.errors import InputError, MissingError
 from understudy.record import Record, fingerprint, output_key, read_record, write_record
 from understudy.store import Store, json_bytes
@@ -162,6 +164,13 @@ def finished_record(store: Store, recipe: str, stage: str, unit: str, command: s
     if record is None:
         raise InputError(f"{unit}: {stage} has not been run; run `{command}` first")
     return key, record
+
+
+def curated_conversations(store: Store, recipe: str, persona: str) -> list[Conversation]:
+    """The persona's conversations as curate left them last; InputError when it was not curated."""
+    key, _ = finished_record(store, recipe, "curate", persona, "understudy curate")
+    where = f"{key}/conversations.parquet"
+    return read_conversations(store.read_table(where), store.uri_of(where))
 
 
 def say(stage: str, text: str) -> None:
