@@ -2,6 +2,7 @@
 
     python -m jobs.tiny --out build/tiny --minutes 40        # stops there, goes on from its checkpoint next time
     python -m jobs.tiny --out build/tiny --export understudy/assets/tiny
+    python -m jobs.tiny --out build/more --begin understudy/assets/tiny --tokens 17000000   # longer
 
 The text is jobs/tinyworld: everyday conversations in random manners, running prose, some simple Chinese, made as it
 is read, so no text is seen twice. Every few minutes a checkpoint is written, with all that a later call needs.
@@ -143,17 +144,26 @@ def loss_of(model: Any, rows: Rows) -> torch.Tensor:
     return (losses * weights).sum() / weights.sum()
 
 
-def pretrain(plan: Plan, out: Path, minutes: float, every: float, compiled: bool, goes_on: bool = False) -> bool:
+def pretrain(
+    plan: Plan,
+    out: Path,
+    minutes: float,
+    every: float,
+    compiled: bool,
+    goes_on: bool = False,
+    begin: Path | None = None,
+) -> bool:
     """Train until the plan's tokens are done or the minutes are over; whether it is done.
 
-    A checkpoint is written at the first end of a chunk after `every` minutes, and at the end.
+    A checkpoint is written at the first end of a chunk after `every` minutes, and at the end. `begin`: an exported
+    model whose weights, tokenizer and count of tokens the run begins with.
     """
     import torch
 
-    tokenizer = _tokenizer(plan, out)
+    tokenizer = _tokenizer(plan, out, begin)
     model = make_model(plan)
     tools = optimizers(model, plan)
-    state = _resume(out, plan, model, tools, goes_on)
+    state = _resume(out, plan, model, tools, goes_on, begin)
     mean = state.pop("mean") or {name: weight.detach().clone() for name, weight in model.named_parameters()}
     run = torch.compile(model, dynamic=False) if compiled else model
     begun = saved = time.monotonic()
@@ -195,31 +205,27 @@ def pretrain(plan: Plan, out: Path, minutes: float, every: float, compiled: bool
     return state["tokens"] >= plan.tokens
 
 
-def _tokenizer(plan: Plan, out: Path) -> PreTrainedTokenizerFast:
+def _tokenizer(plan: Plan, out: Path, begin: Path | None) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     folder = out / "tokenizer"
-    if not (folder / "tokenizer.json").is_file():
+    if not (folder / "tokenizer.json").is_file() and begin:
+        PreTrainedTokenizerFast.from_pretrained(begin).save_pretrained(folder)
+    elif not (folder / "tokenizer.json").is_file():
         make_tokenizer(plan.seed, plan.tokenizer_documents, plan.vocabulary).save_pretrained(folder)
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def _resume(out: Path, plan: Plan, model: Any, tools: list[Any], goes_on: bool) -> dict[str, Any]:
+def _resume(
+    out: Path, plan: Plan, model: Any, tools: list[Any], goes_on: bool, begin: Path | None = None
+) -> dict[str, Any]:
     """The state to go on from. A checkpoint of other text is refused unless `goes_on`, which begins a new phase."""
     import torch
 
-    phase = {"generator": world.digest(), "from_tokens": 0}
+    phase: dict[str, Any] = {"generator": world.digest(), "from_tokens": 0}
+    fresh = {"tokens": 0, "step": 0, "chunk": 0, "loss": 0.0, "seconds": 0.0, "begun": 0, "mean": None}
     if not (out / "checkpoint.pt").is_file():
-        return {
-            "tokens": 0,
-            "step": 0,
-            "chunk": 0,
-            "loss": 0.0,
-            "seconds": 0.0,
-            "begun": 0,
-            "mean": None,
-            "phases": [phase],
-        }
+        return {**fresh, "phases": [phase], **(_begun_with(begin, model, phase) if begin else {})}
     found = torch.load(out / "checkpoint.pt", weights_only=True)
     state = found["state"]
     same_text = state["phases"][-1]["generator"] == phase["generator"]
@@ -231,6 +237,25 @@ def _resume(out: Path, plan: Plan, model: Any, tools: list[Any], goes_on: bool) 
     for tool, kept in zip(tools, found["optimizers"], strict=True):
         tool.load_state_dict(kept)
     return state | {"begun": state["tokens"], "mean": found["mean"]}
+
+
+def _begun_with(folder: Path, model: Any, phase: dict[str, Any]) -> dict[str, Any]:
+    """An exported model's weights into `model`, and what its record counts: the text goes on where that one ended."""
+    from safetensors.torch import load_file
+
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    found = load_file(folder / "model.safetensors")
+    model.load_state_dict({name: weight.float() for name, weight in found.items()}, strict=False)
+    model.tie_weights()
+    weights = sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    tokens = record["tokens"]
+    return {
+        "tokens": tokens,
+        "begun": tokens,
+        "chunk": record["documents"] // record["plan"]["chunk"],
+        "seconds": float(record["train_seconds"]),
+        "phases": [*record["generator"]["phases"], phase | {"from_tokens": tokens, "weights": weights}],
+    }
 
 
 def _checkpoint(out: Path, plan: Plan, model: Any, tools: list[Any], mean: dict, state: dict[str, Any]) -> None:
@@ -315,6 +340,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--tokens", type=int, default=Plan.tokens, help="length of the whole pretraining")
     parser.add_argument("--goes-on", action="store_true", help="go on with a changed generator or length: a new phase")
+    parser.add_argument("--begin", type=Path, help="an exported model to begin with instead of random weights")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     import torch
@@ -325,7 +351,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.export:
         print(json.dumps(export(plan, options.out, options.export), indent=2))
         return 0
-    done = pretrain(plan, options.out, options.minutes, options.every, shutil.which("g++") is not None, options.goes_on)
+    compiled = shutil.which("g++") is not None
+    done = pretrain(plan, options.out, options.minutes, options.every, compiled, options.goes_on, options.begin)
     return 0 if done else 3
 
 

@@ -52,7 +52,11 @@ class Provenance:
     """conversation_id of those it was made from."""
     method: str = "lines"
     prompt: str | None = None
-    """Digest of the prompt, where a model wrote it."""
+    """Version of the prompt, where a model wrote it."""
+    model: str | None = None
+    """The model that wrote it."""
+    seed: int | None = None
+    """Seed of what was drawn by chance for it."""
 
 
 @dataclass(frozen=True)

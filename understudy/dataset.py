@@ -66,6 +66,8 @@ def schemas() -> Schemas:
             ("parents", pa.list_(pa.string())),
             ("method", pa.string()),
             ("prompt", pa.string()),
+            ("model", pa.string()),
+            ("seed", pa.int64()),
         ]
     )
     lines = [("line_id", pa.string()), ("work", pa.string()), ("scene", pa.string()), ("index", pa.int64())]

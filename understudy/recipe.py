@@ -11,28 +11,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
-from understudy.names import NAME_PATTERN, expanded, is_name
+from understudy.names import expanded
+from understudy.recipe_part import Name, Part, Positive, Share
 
 SCHEMA_VERSION = 1
-
-
-def _valid_name(text: str) -> str:
-    if not is_name(text):
-        raise ValueError(f"{text!r} is not a name: use a-z, 0-9, '.', '_' and '-', at most 64, first a letter or digit")
-    return text
-
-
-Name = Annotated[str, AfterValidator(_valid_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Part(BaseModel):
-    """What every part of a recipe has in common: frozen, no unknown keys, no NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Rights(Part):
@@ -49,7 +33,16 @@ class CorpusEntry(Part):
 
     path: str = Field(min_length=1)
     """File, folder, glob or URI; relative to the recipe."""
-    kind: Literal["auto", "script", "prose"] = "auto"
+    kind: Literal["auto", "script", "prose", "conversations"] = "auto"
+    """`conversations`: chats that somebody made already, see `format` and `persona`."""
+    format: Literal["auto", "alpaca", "xtuner", "sharegpt", "messages"] = "auto"
+    """How a file of conversations is written."""
+    persona: str | None = None
+    """Who answers in a file of conversations; None: the cast's only persona, or whom the rows name."""
+    column: str | None = None
+    """The column of jsonl, csv and parquet files that holds the text."""
+    cut: bool = False
+    """Cut a work of more than 64 MB at its headings instead of setting it aside."""
     language: str = "auto"
     """BCP 47 code such as `en`, `de`, `zh`; only a hint."""
     encoding: str = "auto"
@@ -162,12 +155,46 @@ class Budget(Part):
     money: Annotated[float, Field(gt=0)] | None = None
 
 
+class ExtractLlm(Part):
+    """A model that reads what the rules leave open."""
+
+    endpoint: str = "main"
+    """A name in `endpoints`, or `all` of them by weight."""
+    read: Literal["open", "chunks"] = "open"
+    """`open`: it names the speakers of open spans; `chunks`: it also reads passages in which no rule finds speech."""
+    threshold: Share = 0.8
+    """Spans that the rules attribute with less confidence are sent."""
+    window_chars: Annotated[int, Field(ge=200)] = 4000
+    """Characters of text that one call sees."""
+
+
 class ExtractConfig(Part):
     """From texts to lines."""
 
     layout: Literal["auto", "colon", "block", "dot", "tab"] = "auto"
-    llm: dict[str, JsonValue] | None = None
-    """A model that names the speakers whom no rule finds; read by a later version, refused by every stage for now."""
+    llm: ExtractLlm | None = None
+    """A model for the speakers whom no rule finds; None: rules alone."""
+
+
+class MixEntry(Part):
+    """General dialogue, mixed in so that a persona does not forget how to talk."""
+
+    path: str | None = None
+    """A file of conversations, relative to the recipe."""
+    dataset: str | None = None
+    """A Hugging Face dataset: hub name or a folder written by `save_to_disk`."""
+    split: str = "train"
+    """Split of the dataset."""
+    format: Literal["auto", "alpaca", "xtuner", "sharegpt", "messages"] = "auto"
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the persona's training conversations that come from here."""
+    rights: Rights = Rights()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> MixEntry:
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("a mix entry needs either path or dataset")
+        return self
 
 
 class CurateConfig(Part):
@@ -181,8 +208,8 @@ class CurateConfig(Part):
     """A persona's line with fewer letters and digits is no training target."""
     max_repeats: Positive = 1
     """How often the same exchange may occur."""
-    mix: tuple[dict[str, JsonValue], ...] = ()
-    """Other conversations to mix in; read by a later version, refused by every stage for now."""
+    mix: tuple[MixEntry, ...] = ()
+    """Other conversations to mix in."""
     seed: Annotated[int, Field(ge=0)] = 0
 
 
