@@ -8,7 +8,6 @@ the catalog's log shows all of them. Killed before that entry nothing has change
 
 from __future__ import annotations
 
-import getpass
 import shutil
 import tempfile
 import time
@@ -33,6 +32,7 @@ from understudy.base import Base, resolve
 from understudy.catalog import Catalog
 from understudy.conversation import Conversation
 from understudy.errors import InputError
+from understudy.names import user_name
 from understudy.persona import Persona, cast_entry_persona
 from understudy.recipe import Recipe
 from understudy.record import digest_of
@@ -105,7 +105,7 @@ def _publish(store: Store, recipe: Recipe, base: Base, todo: Sequence[tuple[Unit
             alias=config.alias,
             weight=weight_of(config.alias, config.weight),
             prompt_only=config.prompt_only,
-            who=_who(),
+            who=user_name(),
         )
     shown = f"entry {entry.n}" if entry else "unchanged"
     for (unit, _), release in zip(todo, releases, strict=True):
@@ -141,13 +141,6 @@ def _suggested(conversations: Sequence[Conversation]) -> tuple[str, ...]:
     ]
     asked = [text for text in heard if text.endswith(("?", "？")) and 8 <= len(text) <= 60]
     return tuple(dict.fromkeys(asked))[:QUESTIONS]
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under an id without a name
-        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,15 +82,6 @@ def test_a_base_in_a_bucket_that_changes_is_fetched_anew_and_only_what_it_is_mad
     assert not list((tmp_path / "cache").rglob("*.part"))
 
 
-def test_an_object_that_changes_under_the_fetch_is_refused_and_leaves_nothing(tmp_path):
-    from obstore.store import LocalStore
-
-    (tmp_path / "a").write_bytes(b"new")
-    with pytest.raises(BaseError, match="changed while it was fetched"):
-        base_module._fetch(LocalStore(tmp_path), "a", [1, "old"], tmp_path / "b")
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-
-
 def test_code_that_comes_with_a_base_counts_only_where_it_is_trusted(folder, tmp_path):
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     plain, trusted = ModelConfig(base=str(copy)), ModelConfig(base=str(copy), trust_remote_code=True)

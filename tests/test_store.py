@@ -145,3 +145,14 @@ def test_a_folder_that_a_killed_writer_left_goes_whole(tmp_path):
     assert store.keys("adapters") == ["adapters/a/v1/weights"]
     store.delete_tree("adapters/a/v1")
     assert not (tmp_path / "adapters/a/v1").exists()
+
+
+def test_an_object_that_changes_under_the_fetch_is_refused_and_leaves_nothing(tmp_path):
+    store = Store.open(tmp_path / "store")
+    store.put("a", b"old")
+    listed = store.stored()["a"]
+    store.put("a", b"newer")
+    with pytest.raises(StoreError, match="changed while it was fetched"):
+        store.fetch("a", tmp_path / "b", listed)
+    store.fetch("a", tmp_path / "c", store.stored()["a"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "store"]

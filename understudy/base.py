@@ -12,15 +12,12 @@ import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
-from understudy.errors import BaseError
+from understudy.errors import BaseError, StoreError
 from understudy.names import expanded
 from understudy.recipe import ModelConfig
 from understudy.record import digest_of, file_digest
-
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
 
 TINY = "builtin:tiny"
 # Pickled weights run code when they are loaded; safetensors cannot.
@@ -173,53 +170,25 @@ def _from_modelscope(model: ModelConfig) -> Base:
 
 def _from_s3(model: ModelConfig) -> Base:
     """A copy in the cache, in a folder of its own for every state of the bucket: a changed base is fetched anew."""
-    import obstore
-    from obstore.exceptions import BaseError as ObjectError
-
     from understudy.store import Store
 
     name = model.base
-    objects = Store.open(name)._objects  # the store's own calls read an object into memory, and a shard has gigabytes
     try:
-        listed: list[Any] = [meta for batch in obstore.list(objects) for meta in batch]
-        found = {meta["path"]: meta for meta in listed if _shapes(meta["path"], model.trust_remote_code)}
+        store = Store.open(name)
+        found = {key: one for key, one in store.stored().items() if _shapes(key, model.trust_remote_code)}
         if not found:
             raise BaseError(
                 f"model.base {name}: nothing to load there; expected config.json, tokenizer and *.safetensors"
             )
-        state = digest_of([name, sorted((key, _stamp(meta)) for key, meta in found.items())])
+        state = digest_of([name, sorted((key, one.size_bytes, one.stamp) for key, one in found.items())])
         folder = cache_folder() / "bases" / state[:24]
         folder.mkdir(parents=True, exist_ok=True)
-        for key, meta in found.items():
+        for key, listed in found.items():
             if not (folder / key).exists():
-                _fetch(objects, key, _stamp(meta), folder / key)
-    except (ObjectError, OSError) as error:
-        said = " ".join(str(error).split("Debug source")[0].split())
-        said = "the bucket does not exist" if "NoSuchBucket" in said else said
-        raise BaseError(f"model.base {name}: cannot be fetched: {said[:200]}") from error
+                store.fetch(key, folder / key, listed)
+    except (StoreError, OSError) as error:
+        raise BaseError(f"model.base {name}: cannot be fetched: {error}") from error
     return Base(name, folder, folder_identity(folder, name, model.trust_remote_code))
-
-
-def _stamp(meta: Any) -> list[Any]:
-    """What tells two states of an object apart."""
-    return [meta["size"], meta["e_tag"] or meta["last_modified"].isoformat()]
-
-
-def _fetch(objects: ObjectStore, key: str, stamp: list[Any], target: Path) -> None:
-    """Stream an object into `target`, which appears whole; BaseError when it is no longer the one that was listed."""
-    import obstore
-
-    part = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
-    try:
-        got = obstore.get(objects, key)
-        if _stamp(got.meta) != stamp:
-            raise BaseError(f"model.base: {key} changed while it was fetched; run the same command again")
-        with part.open("wb") as file:
-            for piece in got.stream(min_chunk_size=8 << 20):
-                file.write(piece)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _said(error: Exception) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import getpass
 import os
 import socket
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import HeldError, MissingError, StoreError
+from understudy.names import user_name
 from understudy.store import Store, json_bytes
 
 BEAT_S = 10.0
@@ -92,7 +92,7 @@ def _newest(store: Store, prefix: str) -> int:
 
 def _me(command: str) -> dict[str, Any]:
     return {
-        "user": _user(),
+        "user": user_name(),
         "host": socket.gethostname(),
         "boot": _boot(),
         "pid": os.getpid(),
@@ -127,10 +127,3 @@ def _boot() -> str:
     boot = Path("/proc/sys/kernel/random/boot_id")
     namespace = str(Path("/proc/self/ns/pid").readlink()) if Path("/proc/self/ns/pid").exists() else ""
     return f"{boot.read_text().strip() if boot.exists() else ''} {namespace}"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under an id without a name
-        return str(os.getuid())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -31,6 +33,14 @@ def slug(text: str) -> str:
         tail = hashlib.sha256(text.strip().encode()).hexdigest()[:8]
         return f"{kept[:50]}-{tail}" if kept else f"x{tail}"
     return kept
+
+
+def user_name() -> str:
+    """Who works here, for records that a person reads; a number where the system knows no name (containers)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def expanded(path: str, where: str) -> Path:

@@ -18,8 +18,10 @@ import json
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,14 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _BAD_KEY = re.compile(r"(^|/)\.{1,2}(/|$)|^/|//|[\x00-\x1f\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object's size and what tells two states of it apart."""
+
+    size_bytes: int
+    stamp: str
 
 
 class Store:
@@ -148,6 +158,36 @@ class Store:
                 found.extend(item["path"] for item in batch)
         return sorted(found)
 
+    def stored(self, prefix: str = "") -> dict[str, Stored]:
+        """What lies below the folder `prefix`, by key."""
+        import obstore
+
+        found: dict[str, Stored] = {}
+        with _named(self.uri_of(prefix)):
+            for batch in obstore.list(self._objects, _checked(prefix) if prefix else None):
+                found.update({item["path"]: _stored(item) for item in batch})
+        return found
+
+    def fetch(self, key: str, target: Path, listed: Stored | None = None) -> None:
+        """Stream the object under `key` into `target`, which appears whole.
+
+        StoreError where it is no longer the one that was `listed`.
+        """
+        import obstore
+
+        part = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
+        try:
+            with _named(self.uri_of(key)):
+                got = obstore.get(self._objects, _checked(key))
+                if listed and _stored(got.meta) != listed:
+                    raise StoreError(f"{self.uri_of(key)}: changed while it was fetched; run the same command again")
+                with part.open("wb") as file:
+                    for piece in got.stream(min_chunk_size=8 << 20):
+                        file.write(piece)
+                part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
     def delete(self, key: str) -> None:
         """Remove `key`; nothing happens when it is not there."""
         import obstore
@@ -212,7 +252,7 @@ class Store:
         for name in found:
             target = Path(folder) / name[len(key.rstrip("/")) + 1 :]
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(self.get(name))
+            self.fetch(name, target)
         return Path(folder)
 
     def local_path(self, key: str) -> Path | None:
@@ -222,6 +262,10 @@ class Store:
     def uri_of(self, key: str) -> str:
         """The absolute path or s3:// URI of `key`, for people and for records."""
         return f"{self.uri.rstrip('/')}/{key}" if key else self.uri
+
+
+def _stored(meta: Any) -> Stored:
+    return Stored(meta["size"], str(meta["e_tag"] or meta["last_modified"].isoformat()))
 
 
 def json_bytes(value: Any) -> bytes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from understudy.cli.options import Json, StoreUri, open_store, print_json
+from understudy.names import user_name
 
 if TYPE_CHECKING:
     from understudy.catalog import Catalog
@@ -79,7 +79,7 @@ def alias(
     """
     from understudy.release import weight_of
 
-    entry = _catalog(store).point(persona, alias, version, weight_of(alias, weight), _who())
+    entry = _catalog(store).point(persona, alias, version, weight_of(alias, weight), user_name())
     _report(entry, json, f"{persona}: {alias} already points at {version}")
 
 
@@ -89,7 +89,7 @@ def rollback(persona: PersonaName, alias: Alias = "current", store: StoreUri = N
 
     Example: understudy catalog rollback bram
     """
-    _report(_catalog(store).rollback(persona, alias, _who()), json, "")
+    _report(_catalog(store).rollback(persona, alias, user_name()), json, "")
 
 
 @app.command()
@@ -137,13 +137,6 @@ def _aliases(state: State, persona: str) -> dict[str, str]:
 
 def _kind(release: Release) -> str:
     return "prompt only" if release.prompt_only else "adapter"
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
 
 
 def _report(entry: Entry | None, json: bool, unchanged: str) -> None:
