@@ -252,6 +252,7 @@ def _begun_with(folder: Path, model: Any, phase: dict[str, Any]) -> dict[str, An
     return {
         "tokens": tokens,
         "begun": tokens,
+        "step": record["steps"],
         "chunk": record["documents"] // record["plan"]["chunk"],
         "seconds": float(record["train_seconds"]),
         "phases": [*record["generator"]["phases"], phase | {"from_tokens": tokens, "weights": weights}],
