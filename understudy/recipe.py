@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from understudy.augmentation.steps import AnyStep
 from understudy.names import expanded
 from understudy.recipe_part import Name, Part, Positive, Share
 
@@ -318,8 +319,8 @@ class Recipe(Part):
     endpoints: dict[str, Endpoint] = {}
     budget: Budget = Budget()
     extract: ExtractConfig = ExtractConfig()
-    augment: tuple[dict[str, JsonValue], ...] = ()
-    """Augmentation steps; read by a later version, refused by every stage for now."""
+    augment: tuple[AnyStep, ...] = ()
+    """Steps that let a model write conversations, in order."""
     curate: CurateConfig = CurateConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -340,6 +341,10 @@ class Recipe(Part):
                 if entry.name in seen:
                     raise ValueError(f"cast: {entry.name} occurs twice; each persona needs a name of its own")
                 seen.add(entry.name)
+        steps = [step.name for step in self.augment]
+        twice = next((name for name in steps if steps.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"augment: {twice} occurs twice; each step needs a name of its own")
         return self
 
     def path_of(self, path: str) -> Path:

@@ -1,0 +1,99 @@
+"""Prompts: plain templates by language, filled without surprises, and the schemas of answers.
+
+A template is a `Template` with a system text (instructions, never to be quoted in a reply) and a user text (what the
+reply may use), for each language that it knows; another language gets the English one and is told what to write in.
+Values are put in by name: braces inside a value stay what they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from understudy.persona import Persona
+from understudy.prompts import system_text
+
+_FIELD = re.compile(r"\{(\w+)\}")
+LANGUAGES = {
+    "en": "English",
+    "zh": "Chinese",
+    "de": "German",
+    "fr": "French",
+    "es": "Spanish",
+    "it": "Italian",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "ru": "Russian",
+    "pt": "Portuguese",
+}
+
+
+@dataclass(frozen=True)
+class Template:
+    """The two messages of a call, by language."""
+
+    system: Mapping[str, str]
+    user: Mapping[str, str]
+
+    def messages(self, language: str, **values: Any) -> tuple[dict[str, str], ...]:
+        """System and user message with `values` put in; KeyError names a field that has none."""
+        key = base_language(language)
+        known = key if key in self.system else "en"
+        system = filled(self.system[known], values)
+        if known != key:
+            system = f"{system}\nWrite in {LANGUAGES.get(key, key)}."
+        return (
+            {"role": "system", "content": system.strip()},
+            {"role": "user", "content": filled(self.user[known], values).strip()},
+        )
+
+
+def filled(text: str, values: Mapping[str, Any]) -> str:
+    """`text` with each `{name}` replaced by its value, in one pass; KeyError where a name has none."""
+    return _FIELD.sub(lambda found: str(values[found[1]]), text)
+
+
+def base_language(language: str) -> str:
+    """`zh` of `zh-Hans-CN`."""
+    return re.split("[-_]", language, maxsplit=1)[0].lower()
+
+
+def portrait(persona: Persona) -> str:
+    """The persona as a prompt describes it: name and system text."""
+    text = system_text(persona).strip()
+    return text if persona.display_name in text else f"{persona.display_name}: {text}"
+
+
+def numbered(texts: Sequence[str]) -> str:
+    """`1. ...` a line each."""
+    return "\n".join(f"{number}. {text}" for number, text in enumerate(texts, 1))
+
+
+def dialogue(pairs: Sequence[tuple[str, str]], you: str, name: str) -> str:
+    """Exchanges as a script: what is said to the persona by `you`, and the answer by `name`; blank lines between."""
+    return "\n\n".join(f"{you}: {heard}\n{name}: {said}" for heard, said in pairs)
+
+
+def list_schema(name: str, properties: Mapping[str, Any], least: int = 1, most: int | None = None) -> dict[str, Any]:
+    """An object with one list `name` of objects whose `properties` (JSON Schemas) are all required."""
+    items = object_schema(properties)
+    listed: dict[str, Any] = {"type": "array", "items": items, "minItems": least}
+    if most is not None:
+        listed["maxItems"] = most
+    return object_schema({name: listed})
+
+
+def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """An object whose `properties` are all required, and no others allowed."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+TEXT = {"type": "string", "minLength": 1}
+"""Schema of a text that is not empty."""
