@@ -1,0 +1,148 @@
+"""What a model's reply has to be: JSON that a schema describes, and how to get there.
+
+    text -> strict JSON, else JSON out of the text (fences, thinking, chatter), else repaired; then the schema
+
+`read_answer` never raises; `correction` is the one more question that a model gets when its answer does not fit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from understudy.record import canonical
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+_THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
+_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+MAX_DEPTH = 64
+"""A reply nested deeper than this is damage, and recursion in every reader after us."""
+
+
+def read_answer(text: str, schema: Mapping[str, Any]) -> tuple[Any, str]:
+    """(value, "") when `text` holds JSON that fits `schema`, else (None, why not)."""
+    if not text.strip():
+        return None, "the reply is empty"
+    problem = "the reply holds no JSON"
+    for candidate in _candidates(text):
+        value, said = _checked(candidate, schema)
+        if not said:
+            return value, ""
+        problem = said
+    return None, problem
+
+
+def correction(messages: Sequence[Mapping[str, str]], text: str, problem: str) -> tuple[Mapping[str, str], ...]:
+    """The conversation with the reply and what was wrong with it: one more try."""
+    ask = (
+        f"That does not fit: {problem}. Answer again with one JSON value that fits the schema, and nothing else: "
+        "no explanation, no code fence."
+    )
+    return (*messages, {"role": "assistant", "content": text[:20_000]}, {"role": "user", "content": ask})
+
+
+def response_format(schema: Mapping[str, Any], way: str) -> dict[str, Any]:
+    """The request field for `way`: json_schema, json_object or none."""
+    if way == "json_schema":
+        named = {"name": "answer", "schema": dict(schema)}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
+    return {"response_format": {"type": "json_object"}} if way == "json_object" else {}
+
+
+def with_schema(messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
+    """The messages with the schema written out, for a server that takes none."""
+    told = (
+        "Answer with one JSON value that fits this JSON Schema, and nothing else:\n" + canonical(dict(schema)).decode()
+    )
+    first, *rest = messages
+    if first["role"] == "system":
+        return ({"role": "system", "content": f"{first['content']}\n\n{told}"}, *rest)
+    return ({"role": "system", "content": told}, first, *rest)
+
+
+def schema_problem(schema: Any) -> str:
+    """Why `schema` is no JSON Schema, or ""."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    if not isinstance(schema, Mapping):
+        return "the schema is not an object"
+    try:
+        Draft202012Validator.check_schema(dict(schema))
+    except SchemaError as error:
+        return f"the schema does not hold: {_short(error.message)}"
+    return ""
+
+
+def _candidates(text: str) -> list[Any]:
+    """Values that the text may mean, the strictest reading first."""
+    from json_repair import repair_json
+
+    plain = _THINKING.sub("", text).strip()
+    found: list[Any] = []
+    texts = [plain, *(one.strip() for one in _FENCE.findall(plain))]
+    for one in texts:
+        try:
+            found.append(json.loads(one, parse_constant=_no_constant))
+        except (ValueError, RecursionError):
+            continue
+    if not found:
+        for one in reversed(texts):
+            start = min((at for at in (one.find("{"), one.find("[")) if at >= 0), default=-1)
+            if start < 0:
+                continue
+            try:
+                value = repair_json(one[start:], return_objects=True, skip_json_loads=True)
+            except (ValueError, RecursionError, TypeError, IndexError):
+                continue
+            if value not in ("", [], {}):
+                found.append(value)
+    return found
+
+
+def _checked(value: Any, schema: Mapping[str, Any]) -> tuple[Any, str]:
+    if _depth(value) > MAX_DEPTH:
+        return None, f"the reply is nested deeper than {MAX_DEPTH}"
+    try:
+        canonical(value)
+    except (ValueError, UnicodeEncodeError):
+        return None, "the reply holds what no JSON can hold (NaN, or half a character)"
+    error = next(_validator(canonical(dict(schema))).iter_errors(value), None)
+    if error is None:
+        return value, ""
+    where = ".".join(map(str, error.absolute_path))
+    return None, f"{where}: {_short(error.message)}" if where else _short(error.message)
+
+
+@lru_cache(maxsize=256)
+def _validator(schema: bytes) -> Validator:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(json.loads(schema))
+
+
+def _depth(value: Any) -> int:
+    deepest, level = 0, [value]
+    while level and deepest <= MAX_DEPTH + 1:
+        deepest += 1
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return deepest
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(text)
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 200 else f"{text[:200]}..."
