@@ -85,7 +85,8 @@ def refusal(draft: Draft, checks: Checks, language: str, instructions: str) -> s
 
 def _reasons(draft: Draft, checks: Checks, language: str, instructions: str) -> Iterator[str]:
     written = draft.learned if draft.written else []
-    texts = [*written, *draft.asked]
+    texts = written if draft.given else [*written, *draft.asked]
+    yield draft.refused
     if not draft.learned or not all(text.strip() for text in draft.learned + draft.asked):
         yield EMPTY
     bounds = checks.length or draft.bounds

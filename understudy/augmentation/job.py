@@ -115,6 +115,10 @@ class Draft:
     """Texts that were shown and must not come back."""
     written: bool = True
     """False where what is learned is the persona's own real line: then only the rest is checked."""
+    given: bool = False
+    """True where the user's messages are not the model's: then they are not checked."""
+    refused: str = ""
+    """Why `read` itself does not accept it: set aside with this reason, whatever the checks say."""
     criterion: str = ""
     """What a judge is asked about it besides the persona's voice."""
     lines: tuple[str, ...] | None = None
