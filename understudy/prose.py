@@ -24,6 +24,7 @@ from understudy.lines import SCENE_SPEECHES, Line
 from understudy.quotes import Paragraph, Quote, is_han, paragraphs, quotes
 from understudy.script import LEAST_SPEECH, Role, plays, speech_share
 from understudy.script import parse as parse_script
+from understudy.tokenised import is_tokenised, read_tokenised
 from understudy.turns import HanReader, LetterReader
 
 Kind = Literal["script", "prose"]
@@ -79,8 +80,11 @@ def parse(text: str, work: str, names: Mapping[str, str] | Iterable[str] = ()) -
     """
     known = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
     flat = flatten(text)
-    parts = paragraphs(flat)
-    marked = quotes(flat, parts)
+    if is_tokenised(flat):
+        parts, marked = read_tokenised(flat)
+    else:
+        parts = paragraphs(flat)
+        marked = quotes(flat, parts)
     heads = {i for i, part in enumerate(parts) if is_heading(flat[part.start : part.end])}
     marked = [quote for quote in marked if quote.paragraph not in heads]
     han = _is_han(flat)

@@ -280,6 +280,15 @@ def _dashed(flat: str, part: Paragraph, number: int, begin: int) -> list[Quote]:
     return found
 
 
+_NAMED = re.compile(
+    r"(?:\b(?:(?:is|are|was|were|be|been|being|we|they|\w+ly) called"
+    r"|(?:entitl|titl|nam|term|christen|nicknam|labell?|inscrib|engrav|head)ed|so-called|words?|phrase|expression|motto"
+    r"|adage|proverb|chorus of|overture to|days of|of the|of|the|an?|our|their|its)\s*"
+    r"|\b(?:as (?:much as|if|though) to say|(?:used|tried|ready|seem|seemed) to (?:say|call out)"
+    r"|would think|indicating)\s?,?\s*|\bIllustration\s?:\s?[\"'“]?\s?)$"
+)
+"""Words before marks that hold a name, a term, or what nobody says."""
+_MARKED = re.compile(r"[\"“”«»'‘’]")
 _LATIN_TAIL = re.compile(r"[\"'”’)\]_*]+$")
 
 
@@ -289,6 +298,10 @@ def is_speech(flat: str, quote: Quote, part: Paragraph, told: bool) -> bool:
     `told` is whether a speech verb stands beside the quote.
     """
     words = flat[quote.start : quote.end]
+    if quote.closed and quote.outer > part.start and not is_han(words[0]):
+        ahead = flat[max(part.start, quote.outer - 40) : quote.outer]
+        if _NAMED.search(ahead) or (words.isupper() and len(words) > 3 and not told):
+            return False
     if told or not quote.closed or quote.goes_on or flat[quote.outer] in "—–―-":
         return any(map(str.isalnum, words))
     last = _LATIN_TAIL.sub("", words)[-1:]
@@ -300,6 +313,8 @@ def is_speech(flat: str, quote: Quote, part: Paragraph, told: bool) -> bool:
         return last in "。！？…，；：～—．!?." or len(words) > 14
     if last.isalnum():
         return words[0].isupper() and len(words.split()) > 6
+    if words[0].islower() and len(words.split()) < 4 and last in ",." and before in ",;—-":
+        return _MARKED.search(flat, max(part.start, quote.outer - 200), quote.outer) is not None
     if last in ",;.:" and before.isalnum():
         return len(words.split()) > (4 if words[0].isupper() else 8)
     return any(map(str.isalnum, words))
