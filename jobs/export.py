@@ -7,41 +7,49 @@ from pathlib import Path
 from jobs.cast import chosen_cast
 from jobs.stage import curated_conversations
 from understudy.conversation import Conversation
-from understudy.dataset import alpaca_json, openai_jsonl, to_openai
 from understudy.errors import InputError
+from understudy.interchange.writing import WRITERS, Rows, dataset_info, rows_in, to_openai, write_file
 from understudy.persona import cast_entry_persona
 from understudy.prompts import system_text
 from understudy.recipe import Recipe
-from understudy.store import Store
+from understudy.store import Store, json_bytes
 
-FORMS = {"alpaca": (alpaca_json, "json"), "messages": (openai_jsonl, "jsonl")}
 DATASETS = "datasets"
+FORMATS = (*WRITERS, DATASETS)
 SPLITS = ("train", "heldout")
+INFO_NAME = "dataset_info.json"
 
 
 def run_export(recipe: Recipe, personas: tuple[str, ...], out: Path, form: str) -> list[Path]:
     """Write every persona's conversations into `out`; returns the paths.
 
-    `alpaca` and `messages` give `<persona>.<split>.<json|jsonl>`, `datasets` a folder `<persona>` that
-    `datasets.load_from_disk` reads. Raises InputError for an unknown form, or a persona that was not curated.
+    A file `<persona>.<split>.<json|jsonl>` each, and for the formats that LLaMA-Factory reads its `dataset_info.json`;
+    `datasets` gives a folder `<persona>` that `datasets.load_from_disk` reads. Raises InputError for an unknown format,
+    or a persona that was not curated.
     """
-    if form not in (*FORMS, DATASETS):
-        raise InputError(f"--format {form}: unknown; valid: {', '.join((*FORMS, DATASETS))}")
+    if form not in FORMATS:
+        raise InputError(f"--format {form}: unknown; valid: {', '.join(FORMATS)}")
     store = Store.open(recipe.store, Path(recipe.folder or "."))
     cast = chosen_cast(recipe, store, personas)
     found = {entry.name: curated_conversations(store, recipe.name, entry.name) for entry in cast}
     out.mkdir(parents=True, exist_ok=True)
-    written = []
+    written: list[Path] = []
+    described: dict[str, tuple[str, str, Rows]] = {}
     for entry in cast:
         system = system_text(cast_entry_persona(entry, recipe))
         if form == DATASETS:
             written.append(_as_dataset(found[entry.name], system, out / entry.name))
             continue
-        write, suffix = FORMS[form]
         for split in SPLITS:
-            target = out / f"{entry.name}.{split}.{suffix}"
-            target.write_text(write([c for c in found[entry.name] if c.split == split], system), encoding="utf-8")
+            target = out / f"{entry.name}.{split}{WRITERS[form][1]}"
+            own = [one for one in found[entry.name] if one.split == split]
+            write_file(target, form, own, system)
             written.append(target)
+            if own:
+                described[f"{entry.name}-{split}"] = (target.name, form, rows_in(form, own[0], system))
+    if info := dataset_info(described):
+        (out / INFO_NAME).write_bytes(json_bytes(info))
+        written.append(out / INFO_NAME)
     return written
 
 

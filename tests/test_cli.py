@@ -49,7 +49,7 @@ def home(tmp_path: Path) -> Path:
         (("recipe", "copy", "huanhuam", "{home}"), "did you mean huanhuan?"),
         (("recipe", "new", "{home}/play.txt", "-o", "{home}/jug.yaml"), "exists already"),
         (("recipe", "new", "{home}/play.txt", "-o", "{home}/x.yaml", "--cast", "Nobody"), "nobody of that name"),
-        (("export", "{home}/jug.yaml", "-o", "{home}/out", "-f", "bogus"), "valid: alpaca, messages, datasets"),
+        (("export", "{home}/jug.yaml", "-o", "{home}/out", "-f", "bogus"), "valid: alpaca, sharegpt, xtuner"),
         (("run", "{home}/jug.yaml", "augment=[{name: a}]"), "augment is not supported"),
         (("curate", "{home}/jug.yaml", "augment=[{name: a}]"), "augment is not supported"),
         (("run", "{home}/jug.yaml", "store=gs://x"), "gs:// is not supported"),
@@ -157,7 +157,7 @@ def test_stages_print_one_json_document_and_skip_what_is_done(home):
     assert understudy("curate", "jug.yaml", cwd=home).returncode == 0
     out = understudy("export", "jug.yaml", "-o", "out", "-f", "messages", "-p", "eve", "--json", cwd=home)
     written = json.loads(out.stdout)["written"]
-    assert [Path(path).name for path in written] == ["eve.train.jsonl", "eve.heldout.jsonl"]
+    assert [Path(path).name for path in written] == ["eve.train.jsonl", "eve.heldout.jsonl", "dataset_info.json"]
     row = json.loads(Path(home / written[0]).read_text().splitlines()[0])
     assert row["messages"][0] == {"role": "system", "content": "You are eve."}
     out = understudy("export", "jug.yaml", "-o", "hf", "-f", "datasets", "-p", "eve", "--json", cwd=home)

@@ -1,34 +1,24 @@
-"""Filters count what they drop, tables keep what they are given, exports come back."""
+"""Filters count what they drop, tables keep what they are given."""
 
 from __future__ import annotations
-
-import json
-from collections import Counter
 
 import pyarrow as pa
 import pytest
 from test_conversation import ME, line, play, random_work
 
-from understudy.conversation import Message
 from understudy.dataset import (
     DUPLICATE,
     EMPTY,
     TOO_SHORT,
-    alpaca_json,
     conversations_table,
     curate,
     dropped_table,
-    from_alpaca,
-    from_openai,
     lines_table,
-    openai_jsonl,
     persona_view,
     read_conversations,
     schemas,
-    to_alpaca,
-    to_openai,
 )
-from understudy.errors import InputError, StoreError
+from understudy.errors import StoreError
 from understudy.record import rows_digest, table_digest
 from understudy.script import Line
 from understudy.store import Store
@@ -112,52 +102,3 @@ def test_no_rows_make_empty_tables_with_all_columns():
     assert conversations_table([]).column_names == schemas().conversations.names
     assert isinstance(dropped_table([]), pa.Table)
     assert curate([], ME).counts["lines"] == 0
-
-
-def test_openai_messages_come_back_whole_with_what_is_not_learned():
-    for conversation in curate(WORK, ME, seed=1).conversations:
-        row = json.loads(openai_jsonl([conversation]))
-        assert row == to_openai(conversation)
-        assert from_openai(row, ME).messages == conversation.messages
-    dropped = [m for c in curate(WORK, ME, seed=1).conversations for m in to_openai(c)["messages"] if "weight" in m]
-    assert [m["content"] for m in dropped] == ["I.", "..."]
-
-
-def test_alpaca_comes_back_whole_where_every_answer_is_learned():
-    conversations = curate(random_work(4), ME).conversations
-    rows = json.loads(alpaca_json(conversations, "You are Adam."))
-    assert len(rows) == len(conversations)
-    for row, conversation in zip(rows, conversations, strict=True):
-        system, *rest = from_alpaca(row, ME).messages
-        assert system == Message("system", "You are Adam.")
-        assert tuple(rest) == conversation.messages
-
-
-def test_alpaca_teaches_each_learned_answer_once_and_no_other():
-    for conversation in curate(WORK, ME, seed=1).conversations:
-        taught = [text for row in to_alpaca(conversation) for text in [row["output"], *(a for _, a in row["history"])]]
-        assert Counter(taught) == Counter(m.content for m in conversation.messages if m.loss)
-
-
-def test_the_tutorials_alpaca_rows_are_read_with_their_input():
-    conversation = from_alpaca({"instruction": "小姐，", "input": "别的秀女", "output": "嘘——"}, "huanhuan")
-    assert [(m.role, m.content, m.loss) for m in conversation.messages] == [
-        ("user", "小姐，\n别的秀女", False),
-        ("assistant", "嘘——", True),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("read", "row", "says"),
-    [
-        (from_alpaca, {"instruction": "a"}, "t.json:3: has no output"),
-        (from_alpaca, {"output": "a"}, "t.json:3: has no instruction"),
-        (from_alpaca, {"instruction": "a", "output": "b", "history": [["a"]]}, "t.json:3: history"),
-        (from_openai, {"text": "a"}, "t.json:3: has no messages"),
-        (from_openai, {"messages": [{"role": "tool", "content": "a"}]}, "t.json:3: message 0"),
-        (from_openai, {"messages": [{"role": "user", "content": "a"}]}, "t.json:3: has no assistant"),
-    ],
-)
-def test_rows_that_cannot_be_learned_from_are_refused_by_place(read, row, says):
-    with pytest.raises(InputError, match=says):
-        read(row, ME, where="t.json:3")

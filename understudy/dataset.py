@@ -1,16 +1,14 @@
-"""The dataset: table schemas, filters that count, the split, and what other tools read and write.
+"""The dataset: table schemas, filters that count, and the split.
 
     curated = curate(lines.to_pylist(), "adam", window=8, heldout=0.1, seed=0)
     store.write_table(key, conversations_table(curated.conversations))
 
-Every dropped row is kept aside with its reason; nothing disappears without being counted. Exports: the alpaca JSON that
-most fine-tuning tutorials use, and OpenAI messages as JSONL; both can be read back.
+Every dropped row is kept aside with its reason; nothing disappears without being counted. What other tools read and
+write is in understudy/interchange.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,17 +20,14 @@ from understudy.conversation import (
     Exchange,
     Message,
     Provenance,
-    Role,
     Row,
-    Split,
     build,
-    conversation_id,
     exchanges,
     is_said,
     scenes,
     split,
 )
-from understudy.errors import InputError, StoreError
+from understudy.errors import StoreError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -229,100 +224,3 @@ def _counts(view: Sequence[Row], conversations: Sequence[Conversation], dropped:
         "heldout_scenes": len(held),
         "dropped": {reason: reasons[reason] for reason in REASONS},
     }
-
-
-def to_alpaca(conversation: Conversation, system: str | None = None) -> list[dict[str, Any]]:
-    """Alpaca rows: instruction, input, output, history, and system where it is given.
-
-    Trainers learn from the [user, assistant] pairs of `history` as well. So a conversation whose every answer is
-    learned is one row, and comes back whole by `from_alpaca`; where some answers are context only, alpaca cannot say
-    so, and each learned answer becomes a row without history.
-    """
-    pairs = _pairs(conversation)
-    learned = [loss for _, _, loss in pairs]
-    extra = {"system": system} if system else {}
-    if all(learned):
-        history = [[user, answer] for user, answer, _ in pairs[:-1]]
-        user, answer, _ = pairs[-1]
-        return [{"instruction": user, "input": "", "output": answer, "history": history, **extra}]
-    return [
-        {"instruction": user, "input": "", "output": answer, "history": [], **extra}
-        for user, answer, loss in pairs
-        if loss
-    ]
-
-
-def from_alpaca(row: Mapping[str, Any], persona: str, *, split: Split = "train", where: str = "alpaca") -> Conversation:
-    """One alpaca row as a conversation; InputError when it has no instruction or output."""
-    for field in ("instruction", "output"):
-        if not isinstance(row.get(field), str) or not (row[field].strip() or field == "instruction"):
-            raise InputError(f"{where}: has no {field}; each row needs instruction and output as text")
-    messages: list[Message] = []
-    if row.get("system"):
-        messages.append(Message("system", str(row["system"])))
-    for pair in row.get("history") or ():
-        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
-            raise InputError(f"{where}: history holds something that is no [user, assistant] pair; make each two texts")
-        messages += [Message("user", str(pair[0])), Message("assistant", str(pair[1]), loss=True)]
-    asked = "\n".join(text for text in (row["instruction"], str(row.get("input") or "")) if text)
-    messages += [Message("user", asked), Message("assistant", row["output"], loss=True)]
-    return _imported(messages, persona, split, where, "alpaca")
-
-
-def to_openai(conversation: Conversation, system: str | None = None) -> dict[str, Any]:
-    """`{"messages": [...]}` as OpenAI's fine-tuning reads it; an answer that is context only has `weight` 0."""
-    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
-    for message in conversation.messages:
-        named = {"name": message.name} if message.name else {}
-        context = {"weight": 0} if message.role == "assistant" and not message.loss else {}
-        messages.append({"role": message.role, "content": message.content, **named, **context})
-    return {"messages": messages}
-
-
-def from_openai(row: Mapping[str, Any], persona: str, *, split: Split = "train", where: str = "openai") -> Conversation:
-    """One OpenAI row as a conversation; InputError when a message has no known role or no text."""
-    given = row.get("messages")
-    if not isinstance(given, list) or not given:
-        raise InputError(f'{where}: has no messages; each line needs {{"messages": [...]}}')
-    messages: list[Message] = []
-    for number, message in enumerate(given):
-        role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
-        known: Role | None = role if role in ("system", "user", "assistant") else None
-        if known is None or not isinstance(content, str):
-            raise InputError(f"{where}: message {number} needs role system, user or assistant, and text as content")
-        loss = known == "assistant" and message.get("weight", 1) != 0
-        messages.append(Message(known, content, message.get("name"), loss))
-    return _imported(messages, persona, split, where, "openai")
-
-
-def openai_jsonl(conversations: Iterable[Conversation], system: str | None = None) -> str:
-    """One JSON object a line, letters of every script as they are."""
-    return "".join(json.dumps(to_openai(one, system), ensure_ascii=False) + "\n" for one in conversations)
-
-
-def alpaca_json(conversations: Iterable[Conversation], system: str | None = None) -> str:
-    """A JSON array, as the tutorials' trainers read it."""
-    rows = [row for one in conversations for row in to_alpaca(one, system)]
-    return json.dumps(rows, ensure_ascii=False, indent=2) + "\n"
-
-
-def _pairs(conversation: Conversation) -> list[tuple[str, str, bool]]:
-    """(user, assistant, learned) in order; system messages are left to the caller."""
-    pairs: list[tuple[str, str, bool]] = []
-    heard: list[str] = []
-    for message in conversation.messages:
-        if message.role == "user":
-            heard.append(f"{message.name}: {message.content}" if message.name else message.content)
-        elif message.role == "assistant":
-            pairs.append(("\n".join(heard), message.content, message.loss))
-            heard = []
-    return pairs
-
-
-def _imported(messages: list[Message], persona: str, split: Split, where: str, method: str) -> Conversation:
-    if not any(message.loss for message in messages):
-        raise InputError(f"{where}: has no assistant message to learn; add one, or leave the row out")
-    work = re.sub(r"[^\w.-]+", "-", where)
-    provenance = Provenance(work=work, method=method)
-    identity = conversation_id(persona, messages, provenance)
-    return Conversation(identity, persona, split, work, tuple(messages), provenance)

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from understudy.cli import cards, catalog, recipes, stage_door, stages
+from understudy.cli import cards, catalog, data, recipes, stage_door, stages
 from understudy.errors import UnderstudyError
 
 STOPPED = 130
@@ -41,6 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 stages.register(app)
+data.register(app)
 stage_door.register(app)
 app.add_typer(recipes.app, name="recipe")
 app.add_typer(catalog.app, name="catalog")

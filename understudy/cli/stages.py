@@ -1,4 +1,4 @@
-"""Commands that make things: run, the single stages, demo, export, doctor."""
+"""Commands that make things: run, the single stages, demo, doctor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ def register(app: typer.Typer) -> None:
     app.command()(run)
     for stage in (extract, curate, train, evaluate, publish):
         app.command()(stage)
-    app.command()(export)
     app.command()(doctor)
 
 
@@ -117,28 +116,6 @@ def _stage(stage: str, recipe: Recipe, personas: tuple[str, ...], force: bool, j
         result = getattr(module, f"run_{stage}")(recipe, **arguments)
     if json:
         print_json(result.as_json())
-
-
-def export(
-    recipe: RecipePath,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write into.")],
-    overrides: Overrides = None,
-    persona: Personas = None,
-    form: Annotated[str, typer.Option("--format", "-f", help="alpaca, messages (OpenAI) or datasets (HF).")] = "alpaca",
-    json: Json = False,
-) -> None:
-    """Curated conversations as files that other trainers read, one per persona and split.
-
-    Example: understudy export examples/demo/recipe.yaml -o out -f messages
-    """
-    from jobs.export import run_export
-
-    written = run_export(load_recipe(recipe, overrides), tuple(persona or ()), out, form)
-    if json:
-        print_json({"written": [str(path) for path in written]})
-    else:
-        for path in written:
-            print(path)
 
 
 def doctor(

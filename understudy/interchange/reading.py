@@ -41,6 +41,7 @@ from understudy.errors import InputError
 from understudy.interchange.rows import HALF_PAIR, Raw, readable, rows_of
 from understudy.interchange.shapes import (
     MESSAGES,
+    NOBODY,
     ROLES,
     RowError,
     Turn,
@@ -160,6 +161,8 @@ def _read(
 def _conversation(
     messages: list[Message], persona: str, work: str, lines: tuple[str, ...], method: str
 ) -> Conversation:
+    # A user's empty text is how most formats write that nobody spoke before.
+    messages = [message for message in messages if message.content or message.role != "user"]
     if not any(message.loss and message.content.strip() for message in messages):
         raise RowError(NOTHING_TO_LEARN)
     for message in messages:
@@ -180,12 +183,13 @@ def _dialogue(
     """Named speakers' lines, as one persona hears them, or (without a persona) as each of them does."""
     for role, text, _, _ in turns:
         _utf8(role, text)
-    said = [(role, text) for role, text, _, _ in turns if ROLES.get(role.casefold()) != "system"]
+    left_out = [ROLES.get(role.casefold()) == "system" or role.casefold() in NOBODY for role, _, _, _ in turns]
+    said = [(role, text) for (role, text, _, _), out in zip(turns, left_out, strict=True) if not out]
     speakers = {_key(role): role for role, _ in reversed(said)}
     if persona is not None and not known & set(speakers):
         raise RowError("nobody in it is called like the persona")
     numbered = lines if len(lines) == len(turns) else tuple(f"{lines[0]}.{n}" for n in range(len(turns)))
-    spoken = [line for line, turn in zip(numbered, turns, strict=True) if ROLES.get(turn[0].casefold()) != "system"]
+    spoken = [line for line, out in zip(numbered, left_out, strict=True) if not out]
     scene = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
     found: list[Conversation] = []
     for key in [None] if persona is not None else list(speakers):

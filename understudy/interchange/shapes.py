@@ -31,8 +31,10 @@ ROLES: dict[str, Role] = {
 }
 """Names of the chat roles in the wild; any other name is a speaker's."""
 TOOL_ROLES = frozenset({"tool", "function", "function_call", "observation", "tool_call", "ipython"})
+NOBODY = frozenset({"null", "none", "nobody", "narrator", "narration", "无", "旁白"})
+"""What stands for a speaker where a model that cut a text into lines found none: left out."""
 ROLE_KEYS = ("role", "rloe", "from", "speaker")
-TEXT_KEYS = ("content", "value", "text")
+TEXT_KEYS = ("content", "value", "text", "dialogue")
 PERSONA_KEYS = ("persona", "character", "speaker", "char_name", "role_name", "bot_name", "char")
 """Fields of a row that name who answers in it, the first that holds a text counts."""
 
