@@ -16,6 +16,8 @@ from understudy.persona import Persona
 from understudy.prompts import system_text
 
 _FIELD = re.compile(r"\{(\w+)\}")
+_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+_FENCE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
 LANGUAGES = {
     "en": "English",
     "zh": "Chinese",
@@ -74,6 +76,19 @@ def numbered(texts: Sequence[str]) -> str:
 def dialogue(pairs: Sequence[tuple[str, str]], you: str, name: str) -> str:
     """Exchanges as a script: what is said to the persona by `you`, and the answer by `name`; blank lines between."""
     return "\n\n".join(f"{you}: {heard}\n{name}: {said}" for heard, said in pairs)
+
+
+def plain_reply(text: str) -> str:
+    """A reply without what models put around it: thoughts, a code fence, one pair of quotation marks."""
+    text = _THOUGHT.sub("", text).strip()
+    if fenced := _FENCE.fullmatch(text):
+        text = fenced[1].strip()
+    for opening, closing in ('""', "“”", "「」", "『』"):
+        if len(text) > 2 and text[0] == opening and text[-1] == closing:
+            inner = text[1:-1]
+            if opening not in inner and closing not in inner:
+                text = inner.strip()
+    return text
 
 
 def list_schema(name: str, properties: Mapping[str, Any], least: int = 1, most: int | None = None) -> dict[str, Any]:
