@@ -109,7 +109,9 @@ def belonging_to(conversation: Conversation, persona: str) -> Conversation:
     """The conversation as `persona`'s, with the id that goes with it."""
     if conversation.persona == persona:
         return conversation
-    return replace(conversation, persona=persona, conversation_id=_identity(persona, conversation))
+    again = re.search(r"-[0-9a-f]{16}(-\d+)$", conversation.conversation_id)
+    identity = _identity(persona, conversation) + (again[1] if again else "")
+    return replace(conversation, persona=persona, conversation_id=identity)
 
 
 def _grouped(rows: Iterable[Raw]) -> Iterator[tuple[list[int], Any, Raw | None]]:
