@@ -41,8 +41,8 @@ You read a passage of a story and write questions about its world with their ans
 there is and where, what happened and why, what somebody said to whom. A question must be clear to somebody who does not
 see the passage: name people and places, never say "the passage" or "the text". Nothing may be asked that the passage
 does not answer, and no question is answered by yes or no. Each answer is one to three whole sentences and says only
-what the passage says. For each pair copy, letter by letter, the words of the passage that hold the answer (one sentence or
-less) as its quote. Write at most {count} pairs, fewer where the passage holds less, none where it holds nothing.
+what the passage says. For each pair copy, letter by letter, the words of the passage that hold the answer (one sentence
+or less) as its quote. Write at most {count} pairs, fewer where the passage holds less, none where it holds nothing.
 """,
         "zh": """
 你读一段故事，就其中的世界写出问题和答案：谁是谁的什么人，有什么东西、在哪里，发生了什么、为什么，谁对谁说了什么。
@@ -95,10 +95,11 @@ The passage:
     },
 )
 _HAN = re.compile(r"[\u3400-\u9fff]")
-_COMMON = frozenset(
-    "the and that this with was were for are not but had has have his her their its from they them she him you your "
-    "who what when where which there then than into out all one did does said say says".split()  # noqa: SIM905
-)
+_SMALL_WORDS = """
+the and that this with was were for are not but had has have his her their its from they them she him you your who what
+when where which there then than into out all one did does said say says
+"""
+_COMMON = frozenset(_SMALL_WORDS.split())
 
 
 def plan(step: FactsStep, material: Material, notes: Sequence[Note]) -> Iterator[Job]:
