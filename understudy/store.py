@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -136,6 +136,16 @@ class Store:
 
         with _named(self.uri_of(key)):
             return bytes(obstore.get(self._objects, _checked(key)).bytes())
+
+    def get_ranges(self, key: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Pieces of what is under `key`, as (offset, length) in bytes; neighbours are fetched together."""
+        import obstore
+
+        starts, lengths = [start for start, _ in spans], [length for _, length in spans]
+        with _named(self.uri_of(key)):
+            return [
+                bytes(one) for one in obstore.get_ranges(self._objects, _checked(key), starts=starts, lengths=lengths)
+            ]
 
     def exists(self, key: str) -> bool:
         """Whether something is stored under exactly this key (a prefix does not count)."""

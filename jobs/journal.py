@@ -1,0 +1,403 @@
+"""The journal of answered calls: what was paid for once is never paid for again, whoever is killed.
+
+    calls/<model>/log/<run>.<actor>.<n>.seg       records as they were answered, one writer a file
+    calls/<model>/base/<generation>/<part>.rec    the same, by key, with an index beside (.idx) and manifest.json
+
+A record is MAGIC, length, checksum, key and payload; a torn or flipped one fails its checksum and counts as not there.
+In a store that is a folder a writer appends to the log itself; for s3:// it appends to a spool on this machine, and what
+is new goes into the store every few seconds as a numbered object. A writer holds a lock on its file for as long as it
+lives, so that everybody on the machine sees which files are finished.
+
+At its start a run moves finished segments into a generation, partitioned by the first bits of the key; generations are
+merged when the newer ones have grown to half the older one. Looking up n keys reads one index a partition and those
+records alone: memory does not grow with the journal.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.records import Damage, Entry, frame, read_payload, scan
+from understudy.errors import MissingError, StoreError
+from understudy.names import slug
+from understudy.store import Store, json_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PART_BYTES = 32 << 20
+"""A partition is at most about so large, so that sorting one fits anywhere."""
+MOST_PARTS = 4096
+INDEX_CACHE_BYTES = 64 << 20
+ORPHANS_WAIT_S = 20.0
+"""Workers of a killed run end within seconds of it; longer is somebody else's work."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Some records by key, written once."""
+
+    name: str
+    bits: int
+    """Partitions are 2**bits."""
+    records: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The answered calls of one model in one store; small, fit to travel."""
+
+    store: Store
+    model: str
+    generations: tuple[Generation, ...] = ()
+
+    @property
+    def prefix(self) -> str:
+        """The journal's folder in the store."""
+        return f"calls/{slug(self.model)}"
+
+    @property
+    def folder(self) -> Path:
+        """Where writers of this machine append."""
+        return local_root(self.store) / self.prefix / "log"
+
+    @property
+    def records(self) -> int:
+        """Records of all generations (a key may be in two)."""
+        return sum(one.records for one in self.generations)
+
+    def current(self) -> Journal:
+        """The journal with the generations that are in the store now."""
+        found: dict[str, dict[str, Any]] = {}
+        for key in self.store.keys(f"{self.prefix}/base"):
+            if key.endswith("/manifest.json"):
+                with suppress(MissingError):  # a merge of another run may take it away meanwhile
+                    found[key.split("/")[-2]] = self.store.get_json(key)
+        gone = {name for manifest in found.values() for name in manifest["replaces"]}
+        kept = [
+            Generation(name, one["bits"], one["records"], one["size_bytes"])
+            for name, one in sorted(found.items())
+            if name not in gone
+        ]
+        return replace(self, generations=tuple(kept))
+
+    def opened(self, wait_s: float = ORPHANS_WAIT_S) -> Journal:
+        """The journal at a run's start: what others left is collected and moved into a generation."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _locked(self.folder.parent / "compact.lock"):
+            _wait_for_orphans(self.folder, wait_s)
+            if not self.store.is_local:
+                self.collect()
+            return _compacted(self.current())
+
+    def collect(self) -> None:
+        """Send what killed writers left in this machine's spool to the store."""
+        for path in finished(self.folder):
+            self.store.put(f"{self.prefix}/log/{path.stem}.rest.seg", path.read_bytes())
+            path.unlink(missing_ok=True)
+
+    def segments(self) -> list[str]:
+        """Keys of the segments that nobody writes to any more."""
+        if self.store.is_local:
+            return [f"{self.prefix}/log/{path.name}" for path in finished(self.folder)]
+        return [key for key in self.store.keys(f"{self.prefix}/log") if key.endswith(".seg")]
+
+
+def local_root(store: Store) -> Path:
+    """Where this machine keeps journals of `store`: the store itself when it is a folder, else a spool."""
+    folder = store.local_path("calls")
+    if folder is not None:
+        return folder.parent
+    home = os.environ.get("UNDERSTUDY_SPOOL") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "understudy", "spool"
+    )
+    return Path(home) / hashlib.sha256(store.uri.encode()).hexdigest()[:16]
+
+
+def finished(folder: Path, run: str = "") -> list[Path]:
+    """Segments in `folder` (of one run, if given) whose writer is gone."""
+    return [path for path in sorted(folder.glob(f"{run}*.seg")) if not is_held(path)]
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process of this machine holds the lock on `path`; False when there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def run_lock(store: Store, run: str) -> Path:
+    """The file that the driver of a run keeps locked; its host is the name's first part."""
+    return local_root(store) / "calls" / ".live" / f"{run}.lock"
+
+
+def host() -> str:
+    """This machine's name as it stands in file names."""
+    return slug(socket.gethostname())[:24].replace(".", "-")
+
+
+def _wait_for_orphans(folder: Path, wait_s: float) -> None:
+    """Workers outlive a killed driver by a moment and still write: what they are paid for must be seen."""
+    live = folder.parent.parent / ".live"
+    until = time.monotonic() + wait_s
+    while time.monotonic() < until:
+        held = [path for path in folder.glob(f"{host()}~*.seg") if is_held(path)]
+        if not any(not is_held(live / f"{path.name.split('.')[0]}.lock") for path in held):
+            return
+        time.sleep(0.05)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+# -- generations ------------------------------------------------------------------------------------------------------
+
+
+def _compacted(journal: Journal) -> Journal:
+    """Finished segments, and generations that are due, as one new generation."""
+    segments = journal.segments()
+    sizes = [_size(journal, key) for key in segments]
+    if not segments:
+        return journal
+    if not any(sizes):
+        _drop(journal, segments)
+        return journal
+    due: list[Generation] = []
+    total = sum(sizes)
+    for generation in reversed(journal.generations):
+        if generation.size_bytes >= 2 * total:
+            break
+        due.append(generation)
+        total += generation.size_bytes
+    sources = [
+        *segments,
+        *(f"{journal.prefix}/base/{one.name}/{part:04x}.rec" for one in due for part in range(1 << one.bits)),
+    ]
+    parts = 1
+    while parts < MOST_PARTS and parts * PART_BYTES < total:
+        parts *= 2
+    made = _write_generation(journal, sources, parts.bit_length() - 1, [one.name for one in due])
+    _drop(journal, segments)
+    for one in due:
+        journal.store.delete(f"{journal.prefix}/base/{one.name}/manifest.json")
+        journal.store.delete_tree(f"{journal.prefix}/base/{one.name}")
+    kept = tuple(one for one in journal.generations if one not in due)
+    return replace(journal, generations=(*kept, made))
+
+
+def _write_generation(journal: Journal, sources: Sequence[str], bits: int, replaces: list[str]) -> Generation:
+    name = f"{time.time_ns():020d}-{os.urandom(3).hex()}"
+    base = f"{journal.prefix}/base/{name}"
+    spill = local_root(journal.store) / "calls" / ".live" / f"{name}.parts"
+    damage = Damage()
+    records = size = 0
+    try:
+        _spill(journal, sources, bits, spill, damage)
+        for part in range(1 << bits):
+            path = spill / f"{part:04x}"
+            entries = _newest(scan(path.read_bytes(), damage)) if path.exists() else []
+            data, index = _sorted_part(entries)
+            journal.store.put(f"{base}/{part:04x}.rec", data)
+            journal.store.put(f"{base}/{part:04x}.idx", index)
+            records, size = records + len(entries), size + len(data)
+        manifest = {"bits": bits, "records": records, "size_bytes": size, "replaces": replaces, "damaged": damage.count}
+        journal.store.put(f"{base}/manifest.json", json_bytes(manifest))
+    finally:
+        for path in spill.glob("*"):
+            path.unlink()
+        with suppress(OSError):
+            spill.rmdir()
+    return Generation(name, bits, records, size)
+
+
+def _spill(journal: Journal, sources: Sequence[str], bits: int, folder: Path, damage: Damage) -> None:
+    """Every record of the sources into one file a partition, in bounded memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting: dict[int, list[bytes]] = {}
+    held = 0
+
+    def flush() -> None:
+        for part, pieces in waiting.items():
+            with (folder / f"{part:04x}").open("ab") as file:
+                file.write(b"".join(pieces))
+        waiting.clear()
+
+    for key in sources:
+        try:
+            data = journal.store.get(key)
+        except MissingError:
+            continue
+        for entry in scan(data, damage):
+            piece = frame(entry.key, entry.payload)
+            waiting.setdefault(part_of(entry.key, bits), []).append(piece)
+            held += len(piece)
+            if held > 64 << 20:
+                flush()
+                held = 0
+    flush()
+
+
+def _newest(entries: Iterable[Entry]) -> list[Entry]:
+    """One record a key: a finished one before an open one."""
+    kept: dict[bytes, Entry] = {}
+    for entry in entries:
+        before = kept.get(entry.key)
+        if before is None or read_payload(before.payload).get("open"):
+            kept[entry.key] = entry
+    return sorted(kept.values(), key=lambda entry: entry.key)
+
+
+def _sorted_part(entries: Sequence[Entry]) -> tuple[bytes, bytes]:
+    """The partition's records and its index."""
+    import numpy as np
+
+    pieces = [frame(entry.key, entry.payload) for entry in entries]
+    index = np.zeros(len(pieces), dtype=_index_type())
+    at = 0
+    for number, (entry, piece) in enumerate(zip(entries, pieces, strict=True)):
+        index[number] = (int.from_bytes(entry.key[:8], "big"), at, len(piece))
+        at += len(piece)
+    raw = index.tobytes()
+    return b"".join(pieces), raw + hashlib.blake2b(raw, digest_size=8).digest()
+
+
+def part_of(key: bytes, bits: int) -> int:
+    """The partition of a key: its first bits."""
+    return int.from_bytes(key[:4], "big") >> (32 - bits)
+
+
+def _index_type() -> np.dtype:
+    import numpy as np
+
+    return np.dtype([("prefix", "<u8"), ("offset", "<u8"), ("length", "<u4")])
+
+
+def _size(journal: Journal, key: str) -> int:
+    path = journal.store.local_path(key)
+    if path is None:
+        return len(journal.store.get(key))
+    return path.stat().st_size if path.exists() else 0
+
+
+def _drop(journal: Journal, segments: Iterable[str]) -> None:
+    for key in segments:
+        journal.store.delete(key)
+
+
+# -- looking up -------------------------------------------------------------------------------------------------------
+
+
+class Lookup:
+    """Finds records of a journal by key; keeps a bounded number of indexes at hand."""
+
+    def __init__(self, journal: Journal):
+        self.journal = journal
+        self.damage = Damage()
+        self._indexes: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
+
+    def find(self, keys: Iterable[bytes]) -> dict[bytes, dict[str, Any]]:
+        """Payload by key for those keys that are there and whole."""
+        wanted = sorted(set(keys))
+        try:
+            return self._find(wanted)
+        except MissingError:  # another run merged generations meanwhile
+            self.journal = self.journal.current()
+            self._indexes.clear()
+            return self._find(wanted)
+
+    def _find(self, wanted: list[bytes]) -> dict[bytes, dict[str, Any]]:
+        found: dict[bytes, dict[str, Any]] = {}
+        for generation in reversed(self.journal.generations):
+            by_part: dict[int, list[bytes]] = {}
+            for key in wanted:
+                if key not in found or found[key].get("open"):
+                    by_part.setdefault(part_of(key, generation.bits), []).append(key)
+            for part, keys in by_part.items():
+                for key, payload in self._in_part(generation, part, keys):
+                    found[key] = payload
+        return found
+
+    def _in_part(self, generation: Generation, part: int, keys: list[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        import numpy as np
+
+        index = self._index(generation, part)
+        if not len(index):
+            return
+        prefixes = np.array([int.from_bytes(key[:8], "big") for key in keys], dtype=np.uint64)
+        first = np.searchsorted(index["prefix"], prefixes, "left")
+        last = np.searchsorted(index["prefix"], prefixes, "right")
+        rows = sorted({int(row) for low, high in zip(first, last, strict=True) for row in range(low, high)})
+        if not rows:
+            return
+        name = f"{self.journal.prefix}/base/{generation.name}/{part:04x}.rec"
+        spans = [(int(index[row]["offset"]), int(index[row]["length"])) for row in rows]
+        asked = set(keys)
+        for piece in self.journal.store.get_ranges(name, spans):
+            for entry in scan(piece, self.damage):
+                if entry.key in asked:
+                    yield entry.key, read_payload(entry.payload)
+
+    def _index(self, generation: Generation, part: int) -> np.ndarray:
+        import numpy as np
+
+        at = (generation.name, part)
+        if at in self._indexes:
+            self._indexes.move_to_end(at)
+            return self._indexes[at]
+        base = f"{self.journal.prefix}/base/{generation.name}/{part:04x}"
+        raw = self.journal.store.get(f"{base}.idx")
+        if hashlib.blake2b(raw[:-8], digest_size=8).digest() != raw[-8:]:
+            raw = _sorted_index(self.journal.store.get(f"{base}.rec"), self.damage)
+        index = np.frombuffer(raw[:-8], dtype=_index_type())
+        self._indexes[at] = index
+        while len(self._indexes) > 1 and sum(one.nbytes for one in self._indexes.values()) > INDEX_CACHE_BYTES:
+            self._indexes.popitem(last=False)
+        return index
+
+
+def _sorted_index(data: bytes, damage: Damage) -> bytes:
+    """The index of a partition, made anew from its records."""
+    import numpy as np
+
+    rows = [(int.from_bytes(e.key[:8], "big"), e.offset, e.length) for e in scan(data, damage)]
+    return np.array(sorted(rows), dtype=_index_type()).tobytes() + bytes(8)
+
+
+__all__ = [
+    "Generation",
+    "Journal",
+    "Lookup",
+    "StoreError",
+    "finished",
+    "host",
+    "is_held",
+    "local_root",
+    "part_of",
+    "run_lock",
+]
