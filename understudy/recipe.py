@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from understudy.augmentation.steps import AnyStep
+from understudy.cleaning.config import CleanConfig, Ngrams
 from understudy.names import expanded
 from understudy.recipe_part import Name, Part, Positive, Share
 
@@ -138,14 +139,37 @@ class Prices(Part):
 
 
 class Endpoint(Part):
-    """An OpenAI-compatible server."""
+    """A model that answers: an OpenAI-compatible server, or vLLM started on the cluster's own GPUs or CPU."""
 
-    base_url: str = Field(min_length=1)
+    engine: Literal["http", "vllm"] = "http"
+    """`vllm`: the model runs inside the job, through Ray Data; needs no server."""
+    base_url: str = ""
+    """Of the server, with its `/v1`; not for `vllm`."""
     model: str = Field(min_length=1)
+    """The name that the server knows; for `vllm` a base as in `model.base`."""
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable with the key; never the key itself."""
     weight: Annotated[float, Field(gt=0)] = 1
+    """Share of the calls, where several endpoints are used together."""
     prices: Prices = Prices()
+    max_in_flight: Annotated[int, Field(ge=1, le=65_536)] = 256
+    """Calls at once at most; how many really are depends on how the endpoint takes them."""
+    timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 120
+    """Seconds for one call; then it counts as failed and is sent again."""
+    attempts: Annotated[int, Field(ge=1, le=100)] = 8
+    """How often one call is sent before it is set aside."""
+    patience_s: Annotated[float, Field(ge=1)] = 1800
+    """Seconds to wait for an endpoint that answers nothing, before the run stops (finished answers stay)."""
+    structured: Literal["auto", "json_schema", "json_object", "none"] = "auto"
+    """How a schema is asked for; `auto`: as much as the server takes."""
+    options: dict[str, JsonValue] = {}
+    """Further engine arguments of `vllm`; for `http` further fields of every request (`top_k`, `chat_template_kwargs`)."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Endpoint:
+        if self.engine == "http" and not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url {self.base_url!r}: write the server's address, as http://localhost:8000/v1")
+        return self
 
 
 class Budget(Part):
@@ -209,6 +233,10 @@ class CurateConfig(Part):
     """A persona's line with fewer letters and digits is no training target."""
     max_repeats: Positive = 1
     """How often the same exchange may occur."""
+    clean: CleanConfig = CleanConfig()
+    """Cleaning rules; by default they look at imported and generated conversations, and let lines be."""
+    ngrams: Ngrams = Ngrams()
+    """Pieces by which training is searched for held-out text."""
     mix: tuple[MixEntry, ...] = ()
     """Other conversations to mix in."""
     seed: Annotated[int, Field(ge=0)] = 0
