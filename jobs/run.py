@@ -14,7 +14,7 @@ from understudy.lease import held
 from understudy.recipe import Recipe
 from understudy.store import Store
 
-STAGES = ("extract", "curate", "train", "evaluate", "publish")
+STAGES = ("extract", "augment", "curate", "train", "evaluate", "publish")
 
 
 def run_recipe(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False) -> list[StageResult]:
@@ -28,6 +28,7 @@ def run_recipe(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fal
 def run_stages(recipe: Recipe, personas: tuple[str, ...], force: bool) -> list[StageResult]:
     """The stages of `recipe`, by a caller that holds its lease."""
     from cluster import runtime
+    from jobs.augment import run_augment
     from jobs.curate import run_curate
     from jobs.evaluate import run_evaluate
     from jobs.extract import run_extract
@@ -35,8 +36,12 @@ def run_stages(recipe: Recipe, personas: tuple[str, ...], force: bool) -> list[S
     from jobs.train import run_train
 
     try:
+        # A recipe may have no texts, when augment writes everything.
+        extracted = [run_extract(recipe, force=force)] if recipe.corpus or not recipe.augment else []
+        augmented = [run_augment(recipe, personas, force)] if recipe.augment else []
         return [
-            run_extract(recipe, force=force),
+            *extracted,
+            *augmented,
             run_curate(recipe, personas, force),
             run_train(recipe, personas, force),
             run_evaluate(recipe, personas, force),
@@ -50,7 +55,6 @@ def refuse_later_parts(recipe: Recipe) -> None:
     """RecipeError for what a recipe may say but no stage reads yet: nothing is dropped in silence."""
     parts = {
         "extract.llm": recipe.extract.llm,
-        "augment": recipe.augment,
         "curate.mix": recipe.curate.mix,
         "train.phases": recipe.train.phases,
         "train.deepspeed": recipe.train.deepspeed,

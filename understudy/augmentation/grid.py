@@ -30,7 +30,10 @@ class Named(Part):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+        if not isinstance(value, dict):
+            return {"name": value} if isinstance(value, str) else value
+        # Behind a validator like this one values are no longer JSON, where a list is a tuple.
+        return {key: tuple(one) if isinstance(one, list) else one for key, one in value.items()}
 
 
 class StyleExample(Part):

@@ -36,7 +36,7 @@ PHRASINGS = {
         "Wish {recipient} well for {occasion}, {style} style.",
         "A few words for {recipient}: {occasion}, {style}.",
         "Please write something to {recipient} for {occasion}. Make it {style}.",
-        "It is {occasion} soon. What should I say to {recipient}? {style}, please.",
+        "It is {occasion} soon. What should I say to {recipient}? Something {style}, please.",
     ),
     "zh": (
         "祝{recipient}{occasion}，{style}风格",
@@ -50,14 +50,14 @@ _WRITE = Template(
     system={
         "en": """{portrait}
 Somebody asks you for {task}. Write the text itself, ready to be sent; nothing before it and nothing after it.
-- Style: {style}. {manner}
+- Style: {style}
 - At least {least} and at most {most} characters.
 - It fits the recipient and the occasion; it says what only this person would be told.
 - The examples show the manner alone: never reuse their sentences.
 - No title, no quotation marks around it, no placeholders for names, no comment of yours.""",
         "zh": """{portrait}
 有人请你写{task}。只写正文，写好就能直接发出去；前面后面都不要加别的话。
-- 风格：{style}。{manner}
+- 风格：{style}
 - 不少于{least}个字符，不多于{most}个字符。
 - 要贴合对方的身份和场合，说些只会对这个人说的话。
 - 示例只用来体会写法，不许照抄其中的句子。
@@ -70,6 +70,7 @@ Somebody asks you for {task}. Write the text itself, ready to be sent; nothing b
 )
 _EXAMPLES = {"en": "Examples of the style:\n{examples}\n\n", "zh": "这种风格的示例：\n{examples}\n\n"}
 _CONDITIONS = {"en": "Also: {conditions}", "zh": "另外：{conditions}"}
+_COLON = {"en": ": ", "zh": "，"}
 _JOIN = {"en": "; ", "zh": "；"}
 _RATE = Template(
     system={
@@ -120,8 +121,7 @@ def _job(step: MatrixStep, material: Material, cell: tuple[Named, Named, GridSty
         material.language,
         portrait=portrait(material.persona),
         task=step.task or _TASK[language],
-        style=style.name,
-        manner=style.manner,
+        style=f"{style.name}{_COLON[language]}{style.manner}" if style.manner else style.name,
         least=style.length[0],
         most=style.length[1],
         examples=_EXAMPLES[language].replace("{examples}", shown) if shown else "",
@@ -219,6 +219,7 @@ def read(step: MatrixStep, job: Job, value: Any) -> list[Draft | Note] | str:
             bounds=(bounds[0], bounds[1]),
             trigger=job.meta["trigger"],
             examples=tuple(job.meta["examples"]),
+            given=True,
             scene="/".join(job.meta["cell"]),
         )
     ]

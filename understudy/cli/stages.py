@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     """Put the commands on the door."""
     app.command(rich_help_panel=None)(demo)
     app.command()(run)
-    for stage in (extract, curate, train, evaluate, publish):
+    for stage in (extract, augment, curate, train, evaluate, publish):
         app.command()(stage)
     app.command()(doctor)
 
@@ -63,6 +63,16 @@ def extract(recipe: RecipePath, overrides: Overrides = None, force: Force = Fals
     Example: understudy extract examples/demo/recipe.yaml
     """
     _stage("extract", load_recipe(recipe, overrides), (), force, json)
+
+
+def augment(
+    recipe: RecipePath, overrides: Overrides = None, persona: Personas = None, force: Force = False, json: Json = False
+) -> None:
+    """Conversations that a model writes in the personas' voices, checked before anybody learns them.
+
+    Example: understudy augment examples/greetings/recipe.yaml endpoints.main.model=qwen3 budget.requests=500
+    """
+    _stage("augment", load_recipe(recipe, overrides), tuple(persona or ()), force, json)
 
 
 def curate(

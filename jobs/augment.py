@@ -1,0 +1,181 @@
+"""The augment stage: a model writes conversations in the personas' voices, as the recipe's steps say.
+
+    runs/<recipe>/augment/<fingerprint>/conversations.parquet   what passed every check; all of it for training
+    runs/<recipe>/augment/<fingerprint>/set_aside.parquet       what did not, with its reason and the raw reply
+    runs/<recipe>/augment/<fingerprint>/...                     further files of a kind: card.json, suitability.png
+
+A unit is one step for one persona. All units of a round are asked in one stream, so a large cast fills an endpoint as
+well as a large grid does. Answers are journaled call by call (jobs/llm.py): after an edit only the calls whose request
+changed are made again, and a killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.augment_calls import Question, answered
+from jobs.augment_task import Task
+from jobs.cast import chosen_cast
+from jobs.llm import Service
+from jobs.material import View, file_digests, material_of, views_of
+from jobs.stage import StageResult, Unit, say, split_done, write_latest
+from understudy.augmentation.kinds import kind_of
+from understudy.augmentation.steps import AnyStep
+from understudy.errors import InputError, RecipeError
+from understudy.persona import Persona, cast_entry_persona
+from understudy.recipe import CastEntry, Recipe
+from understudy.record import digest_of
+from understudy.store import Store
+
+VERSION = 1
+
+
+def run_augment(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False) -> StageResult:
+    """Run the recipe's augmentation steps for its cast, or only for `personas`; what did not change is skipped.
+
+    Raises RecipeError for a step that names an endpoint or persona that is not there, jobs.llm.BudgetReached where a
+    limit of `budget` stops it: what was answered is kept, and the same command goes on.
+    """
+    began = time.time()
+    store = Store.open(recipe.store, Path(recipe.folder or "."))
+    if not recipe.augment:
+        raise InputError(f"{recipe.name}: has no augment steps; add `augment: [{{name: NAME, kind: style}}]`")
+    everyone = chosen_cast(recipe, store, ())
+    check_steps(recipe, everyone)
+    views = views_of(store, recipe)
+    planned = [
+        (_unit(recipe, step, persona, views.get(persona.name, [])), step, persona)
+        for persona in (cast_entry_persona(entry, recipe) for entry in chosen_cast(recipe, store, personas))
+        for step in recipe.augment
+        if step.personas is None or persona.name in step.personas
+    ]
+    todo, done = split_done(store, [unit for unit, _, _ in planned], force)
+    if done:
+        say("augment", f"{len(done)} of {len(planned)} steps up to date, skipped")
+    wanted = {unit.fingerprint for unit in todo}
+    tasks = [
+        Task(unit, step, kind_of(step.kind), _material(store, recipe, step, persona, views))
+        for unit, step, persona in planned
+        if unit.fingerprint in wanted
+    ]
+    ledger = _work(store, recipe, tasks) if tasks else {}
+    for task in tasks:
+        record = task.finish(store, _own_part(ledger, task, tasks))
+        say("augment", f"{task.unit.name}: {summary(record.counts)}")
+    keep = [unit_name(entry.name, step) for entry in everyone for step in recipe.augment]
+    units = {unit.name: unit.fingerprint for unit, _, _ in planned}
+    write_latest(store, recipe.name, "augment", units, keep)
+    records = {unit.name: unit.record(store) for unit, _, _ in planned}
+    counts = {name: record.counts for name, record in records.items() if record}
+    made = tuple(task.unit.name for task in tasks)
+    details = {"ledger": ledger} if ledger else {}
+    return StageResult("augment", store, recipe.name, units, made, counts, time.time() - began, details)
+
+
+def unit_name(persona: str, step: AnyStep) -> str:
+    """How the unit of a step and persona is called."""
+    return f"{persona}:{step.name}"
+
+
+def summary(counts: Mapping[str, Any]) -> str:
+    """A unit's counts as words."""
+    reasons = ", ".join(f"{reason} {number}" for reason, number in counts["reasons"].items())
+    aside = f", {counts['set_aside']} set aside ({reasons})" if reasons else ""
+    calls = f"{counts['calls']} calls, {counts['cached']} of them answered before"
+    return f"{counts['accepted']} accepted{aside}; {calls}"
+
+
+def check_steps(recipe: Recipe, cast: Sequence[CastEntry]) -> None:
+    """RecipeError for a step that names an endpoint or a persona that is not there."""
+    names = [entry.name for entry in cast]
+    known = [*recipe.endpoints, "all"]
+    for step in recipe.augment:
+        where = f"{recipe.name}: augment.{step.name}"
+        for field, endpoint in (("endpoint", step.endpoint), ("judge", step.judge)):
+            if endpoint is not None and (endpoint not in known or not recipe.endpoints):
+                raise RecipeError(
+                    f"{where}.{field}: {endpoint} is not in endpoints; "
+                    f"add `endpoints: {{{endpoint}: {{base_url: URL, model: MODEL}}}}`"
+                )
+        for persona in step.personas or ():
+            if persona not in names:
+                raise RecipeError(f"{where}.personas: {persona} is not in the cast; it has {', '.join(names[:8])}")
+
+
+def _unit(recipe: Recipe, step: AnyStep, persona: Persona, views: Sequence[View]) -> Unit:
+    config: dict[str, Any] = {
+        "step": step.model_dump(mode="json", exclude={"personas", "endpoint", "judge"}),
+        "persona": {**persona.model_dump(mode="json", exclude={"works", "sampling"}), "card": digest_of(persona.card)},
+        "prompt": kind_of(step.kind).prompt_version,
+        "models": _models(recipe, step.endpoint),
+        "judge": _models(recipe, step.judge),
+    }
+    inputs = file_digests(step, recipe)
+    rights: dict[str, dict[str, str]] = {}
+    if step.reads_lines:
+        config["curate"] = recipe.curate.model_dump(mode="json", include={"window", "heldout", "seed"})
+        inputs |= {view.work: view.digest for view in views}
+        rights = {digest_of(dict(one)): dict(one) for view in views for one in view.rights}
+    name = unit_name(persona.name, step)
+    return Unit(recipe.name, "augment", VERSION, name, config, inputs, tuple(rights.values()))
+
+
+def _models(recipe: Recipe, endpoint: str | None) -> list[str]:
+    """The models behind an endpoint's name: a server that moves makes nothing again, another model does."""
+    names = list(recipe.endpoints) if endpoint == "all" else [endpoint] if endpoint else []
+    return sorted({recipe.endpoints[name].model for name in names})
+
+
+def _material(store: Store, recipe: Recipe, step: AnyStep, persona: Persona, views: Mapping[str, list[View]]) -> Any:
+    return material_of(store, persona, views.get(persona.name, []), recipe.curate, step, recipe)
+
+
+def _work(store: Store, recipe: Recipe, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Ask all rounds of all tasks, then the judges; the ledger by endpoint."""
+    services: dict[str, Service] = {}
+
+    def service(endpoint: str) -> Service:
+        if endpoint not in services:
+            services[endpoint] = Service.of(recipe, store, "augment", endpoint)
+        return services[endpoint]
+
+    for number in range(max(task.rounds for task in tasks)):
+        for endpoint in dict.fromkeys(task.step.endpoint or "" for task in tasks):
+            questions = _questions(tasks, endpoint, number)
+            for question, answer in answered(lambda endpoint=endpoint: service(endpoint), questions):
+                tasks[question.task].take(question.order, question.job, answer)
+    for task in tasks:
+        task.settle()
+    for endpoint in dict.fromkeys(task.step.judge for task in tasks if task.step.judge):
+        for question, answer in answered(lambda endpoint=endpoint: service(endpoint), _verdicts(tasks, endpoint)):
+            tasks[question.task].judge(question.order, answer)
+    return {endpoint: one.ledger() for endpoint, one in services.items()}
+
+
+def _own_part(ledger: Mapping[str, Mapping[str, Any]], task: Task, tasks: Sequence[Task]) -> dict[str, Any]:
+    """What of an endpoint's ledger a unit counts as its own: by its share of the new calls, so that records add up."""
+    found: dict[str, Any] = {}
+    for endpoint, whole in ledger.items():
+        share = task.new_calls[endpoint] / max(1, sum(one.new_calls[endpoint] for one in tasks))
+        for name, value in whole.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                part = value * share
+                found[name] = round(found.get(name, 0) + part, 6)
+    return found
+
+
+def _questions(tasks: Sequence[Task], endpoint: str, number: int) -> Iterator[Question]:
+    for position, task in enumerate(tasks):
+        if (task.step.endpoint or "") == endpoint and number < task.rounds:
+            for order, job in task.jobs(number):
+                yield Question(position, order, job)
+
+
+def _verdicts(tasks: Sequence[Task], endpoint: str) -> Iterator[Question]:
+    for position, task in enumerate(tasks):
+        if task.step.judge == endpoint:
+            for order, job in task.verdicts():
+                yield Question(position, order, job)
