@@ -1,0 +1,1 @@
+"""Files as people have them: what each is by its content, its text, and who speaks where the format knows it."""
