@@ -88,9 +88,9 @@ def summary(counts: Mapping[str, Any]) -> str:
     return f"{counts['accepted']} accepted{aside}; {calls}"
 
 
-def check_steps(recipe: Recipe, cast: Sequence[CastEntry]) -> None:
-    """RecipeError for a step that names an endpoint or a persona that is not there."""
-    names = [entry.name for entry in cast]
+def check_steps(recipe: Recipe, cast: Sequence[CastEntry] | None) -> None:
+    """RecipeError for a step that names an endpoint or a persona that is not there; `cast` None is not known yet."""
+    names = [entry.name for entry in cast or ()]
     known = [*recipe.endpoints, "all"]
     for step in recipe.augment:
         where = f"{recipe.name}: augment.{step.name}"
@@ -101,7 +101,7 @@ def check_steps(recipe: Recipe, cast: Sequence[CastEntry]) -> None:
                     f"add `endpoints: {{{endpoint}: {{base_url: URL, model: MODEL}}}}`"
                 )
         for persona in step.personas or ():
-            if persona not in names:
+            if cast is not None and persona not in names:
                 raise RecipeError(f"{where}.personas: {persona} is not in the cast; it has {', '.join(names[:8])}")
 
 
@@ -117,7 +117,7 @@ def _unit(recipe: Recipe, step: AnyStep, persona: Persona, views: Sequence[View]
     rights: dict[str, dict[str, str]] = {}
     if step.reads_lines:
         config["curate"] = recipe.curate.model_dump(mode="json", include={"window", "heldout", "seed"})
-        inputs |= {view.work: view.digest for view in views}
+        inputs |= {view.work: view.whole if step.reads_narration else view.digest for view in views}
         rights = {digest_of(dict(one)): dict(one) for view in views for one in view.rights}
     name = unit_name(persona.name, step)
     return Unit(recipe.name, "augment", VERSION, name, config, inputs, tuple(rights.values()))

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.mix import load
 from jobs.stage import finished_record, read_latest
+from understudy.augmentation.everyday import gathered
 from understudy.augmentation.job import Material
-from understudy.augmentation.steps import AnyStep
+from understudy.augmentation.steps import AnyStep, RestyleStep
 from understudy.conversation import exchanges, scenes, split
 from understudy.corpus import read_bytes
 from understudy.dataset import check_version, persona_view
 from understudy.errors import InputError
 from understudy.persona import Persona
-from understudy.recipe import CurateConfig, Recipe
+from understudy.recipe import CurateConfig, MixEntry, Recipe
 from understudy.record import digest_of
 from understudy.stage_words import is_han
 from understudy.store import Store
@@ -33,6 +35,9 @@ class View:
     key: str
     """The lines table in the store."""
     digest: str
+    """Of what the persona sees of it."""
+    whole: str
+    """Of the whole table, with what is told around the speeches."""
     rights: tuple[Mapping[str, str], ...]
 
 
@@ -46,8 +51,11 @@ def views_of(store: Store, recipe: Recipe) -> dict[str, list[View]]:
         key, record = finished_record(store, recipe.name, "extract", work, "understudy extract")
         if "lines.parquet" not in record.outputs:
             continue
+        table = f"{key}/lines.parquet"
         for persona, digest in record.counts["views"].items():
-            found.setdefault(persona, []).append(View(work, f"{key}/lines.parquet", digest, tuple(record.rights)))
+            found.setdefault(persona, []).append(
+                View(work, table, digest, record.outputs["lines.parquet"], tuple(record.rights))
+            )
     return found
 
 
@@ -55,12 +63,15 @@ def material_of(
     store: Store, persona: Persona, views: Sequence[View], config: CurateConfig, step: AnyStep, recipe: Recipe
 ) -> Material:
     """The material of one step and persona; scenes that curate holds out are left away."""
-    files = {path: read_bytes(_located(recipe, path)) for path in step.files()}
+    files = _files(step, recipe)
     rows: list[dict[str, Any]] = []
     for view in views if step.reads_lines else ():
         table = store.read_table(view.key)
         check_version(table, store.uri_of(view.key))
-        rows.extend(persona_view(table.to_pylist(), persona.name))
+        whole = table.to_pylist()
+        by_id = {row["line_id"]: row for row in whole}
+        # Where a row stands and its tags are no part of the view, but passages of prose are put together by them.
+        rows.extend({**by_id[row["line_id"]], **row} for row in persona_view(whole, persona.name))
     cut = scenes(rows, persona.name)
     splits = split(cut, config.heldout, config.seed)
     kept = tuple(scene for scene in cut if splits.get(scene.key) != "heldout")
@@ -79,7 +90,15 @@ def language_of(step: AnyStep, persona: Persona, said: Sequence[str]) -> str:
 
 def file_digests(step: AnyStep, recipe: Recipe) -> dict[str, str]:
     """Digest by path of the files that a step reads."""
-    return {path: digest_of(read_bytes(_located(recipe, path)).hex()) for path in step.files()}
+    return {path: digest_of(data.hex()) for path, data in _files(step, recipe).items()}
+
+
+def _files(step: AnyStep, recipe: Recipe) -> dict[str, bytes]:
+    found = {path: read_bytes(_located(recipe, path)) for path in step.files()}
+    if isinstance(step, RestyleStep) and step.dataset:
+        entry = MixEntry(dataset=step.dataset, split=step.split)
+        found[step.source()] = gathered(load(recipe, entry, f"augment.{step.name}"), step.source(), step.column)
+    return found
 
 
 def _located(recipe: Recipe, path: str) -> str:

@@ -60,6 +60,8 @@ class AugmentStep(Part):
     reads_lines: ClassVar[bool] = True
     """Whether the step depends on the persona's lines; without, a change of the texts makes nothing again."""
 
+    reads_narration: ClassVar[bool] = False
+    """Whether it depends on what is told around the speeches, to the letter."""
     may_go_without: ClassVar[bool] = False
     """Whether the kind makes something of use without a model."""
 
@@ -167,6 +169,7 @@ class QuestionsStep(AugmentStep):
 class FactsStep(AugmentStep):
     """Questions and answers about the world of the work; its passages as plain text."""
 
+    reads_narration: ClassVar[bool] = True
     may_go_without: ClassVar[bool] = True
     kind: Literal["facts"]
     passage_chars: Annotated[int, Field(ge=100, le=20_000)] = 1500
@@ -209,6 +212,10 @@ class RestyleStep(AugmentStep):
         if (self.prompts is None) == (self.dataset is None):
             raise ValueError(f"{self.name}: restyle needs either prompts or dataset")
         return self
+
+    def source(self) -> str:
+        """What the prompts are called among the material's files."""
+        return self.prompts or f"dataset {self.dataset} {self.split}"
 
     def files(self) -> tuple[str, ...]:
         """The file of prompts."""
