@@ -19,6 +19,9 @@ train: {learning_rate: 1e-3}
 """
 
 
+GRID = "name: a\naugment: [{name: g, kind: matrix, recipients: [Ann], occasions: [x], styles: [{name: kind}]}]"
+
+
 def written(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "recipe.yaml"
     path.write_text(text, encoding="utf-8")
@@ -72,6 +75,31 @@ def test_overrides_reach_cast_entries_by_name_and_are_typed_by_the_field(tmp_pat
         ("name: a\nsweep: &a {x: *a}", "sweep.x: a YAML alias stands within its own value"),
         ("name: a\nsweep: {x: " + "[" * 5000 + "]" * 5000 + "}", ":2: is nested 65 deep"),
         ('name: a\nstore: "\\ud800"', "recipe.yaml: "),
+        ("name: a\naugment: [{name: b}]", "augment.b.kind is missing; add one of style, matrix"),
+        ("name: a\naugment: [{name: b, kind: stile}]", "augment.b.kind: there is no kind 'stile'; did you mean style?"),
+        ("name: a\naugment: [{name: b, kind: style, cuont: 3}]", "unknown key augment.b.cuont; did you mean count?"),
+        (
+            "name: a\naugment: [{name: b, kind: style, styles: []}]",
+            "unknown key augment.b.styles; did you mean examples?",
+        ),
+        ("name: a\naugment: [{name: b, kind: style}, {name: b, kind: style}]", "augment: b occurs twice"),
+        (GRID.replace("[Ann]", "[Ann, Ann]"), "augment.g: recipients: Ann occurs twice"),
+        (
+            GRID.replace("name: kind", "name: kind, trigger: '('"),
+            "augment.g.styles.kind: trigger '(' is no regular expr",
+        ),
+        (
+            GRID.replace("name: kind", "name: kind, lenght: [1, 2]"),
+            "unknown key augment.g.styles.kind.lenght; did you mean",
+        ),
+        (GRID.replace("name: kind", "name: kind, length: [3, 2]"), "the first is the least"),
+        (GRID.replace("[Ann]", "[{name: Ann, asked: x}]"), "augment.g.recipients.Ann.asked: input should be a list"),
+        (GRID.replace("[Ann]", "[3]"), "augment.g.recipients.0: input should be mapping of keys, found 3"),
+        (GRID.replace("}]", "}], phrasings: ['Hi {who}']", 1), "unknown field {who}; there are recipient"),
+        (
+            GRID.replace("}]", "}], suitability: {table: {Ann: {x: 9}}}", 1),
+            "suitability.table.Ann.x: input should be less",
+        ),
     ],
 )
 def test_bad_recipes_are_refused_in_one_line_with_file_and_remedy(tmp_path, text, words):
@@ -168,7 +196,6 @@ def test_every_name_of_the_contract_is_read_and_no_stage_refuses_its_defaults(tm
     "override",
     [
         "extract.llm={endpoint: main, threshold: 0.8}",
-        "augment=[{name: gifts, kind: matrix}]",
         "curate.mix=[{dataset: other}]",
         "train.phases=[{a: 1}]",
         "train.deepspeed={zero: 3}",

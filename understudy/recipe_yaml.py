@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -209,12 +210,15 @@ def _first_problem(error: ValidationError, data: Any) -> str:
     loc = _loc(problem["loc"], data)
     key = ".".join(loc)
     if problem["type"] == "extra_forbidden":
-        fields = _fields_at(loc[:-1])
+        fields = _fields_at(loc[:-1], data)
         near = difflib.get_close_matches(loc[-1], fields, 1, 0.4)
         hint = f"did you mean {near[0]}?" if near else f"valid: {', '.join(fields)}"
         return f"unknown key {key}; {hint}"
     if problem["type"] == "missing":
         return f"{key} is missing; add it"
+    if problem["type"].startswith("union_tag"):
+        kinds = [kind for model in _models_at(loc) for kind in _kinds_of(model)]
+        return _unknown_kind(key, problem.get("ctx", {}), kinds)
     message = problem["msg"].removeprefix("Value error, ")
     for pydantic_words, words in _PLAIN.items():
         message = re.sub(pydantic_words, words, message)
@@ -227,6 +231,15 @@ def _first_problem(error: ValidationError, data: Any) -> str:
         if key
         else message
     )
+
+
+def _unknown_kind(key: str, told: Mapping[str, Any], kinds: list[str]) -> str:
+    tag = told.get("tag")
+    if tag is None:
+        return f"{key}.kind is missing; add one of {', '.join(kinds)}"
+    near = difflib.get_close_matches(tag, kinds, 1, 0.4)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(kinds)}"
+    return f"{key}.kind: there is no kind {tag!r}; {hint}"
 
 
 def _loc(loc: tuple[str | int, ...], data: Any) -> list[str]:
@@ -242,19 +255,43 @@ def _loc(loc: tuple[str | int, ...], data: Any) -> list[str]:
             path.append(
                 str(here["name"]) if isinstance(here, dict) and isinstance(here.get("name"), str) else str(step)
             )
+        elif isinstance(here, dict) and step == here.get("kind"):
+            continue  # pydantic's name of the chosen member of a union
         elif isinstance(here, dict) and not str(step).endswith("]") and str(step)[:1].islower() and step == loc[-1]:
             path.append(str(step))
     return path
 
 
-def _fields_at(path: list[str]) -> list[str]:
-    """The valid keys of the recipe part at `path`; a step that is no field is an entry's name, number or key."""
+def _fields_at(path: list[str], data: Any = None) -> list[str]:
+    """The valid keys of the recipe part at `path`."""
+    return [name for model in _models_at(path, data) for name in model.model_fields if name != "folder"]
+
+
+def _models_at(path: list[str], data: Any = None) -> list[type[BaseModel]]:
+    """The recipe parts that may stand at `path`; a step that is no field is an entry's name, number or key.
+
+    Where parts of several kinds may stand, the `kind` that `data` names tells which it is.
+    """
     models: list[type[BaseModel]] = [Recipe]
     for step in path:
         fields = [model.model_fields[step] for model in models if step in model.model_fields]
         if fields:
             models = [inner for field in fields for inner in _models_in(field.annotation)]
-    return [name for model in models for name in model.model_fields if name != "folder"]
+        data = _entered(data, step)
+        kind = data.get("kind") if isinstance(data, dict) else None
+        models = [model for model in models if kind in _kinds_of(model)] or models
+    return models
+
+
+def _entered(data: Any, step: str) -> Any:
+    if isinstance(data, list):
+        named = (entry for entry in data if isinstance(entry, dict) and entry.get("name") == step)
+        return next(named, data[int(step)] if step.isdecimal() and int(step) < len(data) else None)
+    return data.get(step) if isinstance(data, dict) else None
+
+
+def _kinds_of(model: type[BaseModel]) -> tuple[Any, ...]:
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

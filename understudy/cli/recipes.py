@@ -44,6 +44,7 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
 
     Example: understudy recipe check examples/demo/recipe.yaml
     """
+    from jobs.augment import check_steps
     from jobs.run import refuse_later_parts
     from understudy.base import resolve, source_of
     from understudy.corpus import find_works
@@ -54,7 +55,9 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
     refuse_later_parts(loaded)
     works = find_works(loaded)
     automatic = isinstance(loaded.cast, AutoCastEntry)
-    personas = [] if automatic else [cast_entry_persona(entry, loaded) for entry in cast_entries(loaded)]
+    entries = () if automatic else cast_entries(loaded)
+    personas = [cast_entry_persona(entry, loaded) for entry in entries]
+    check_steps(loaded, None if automatic else entries)
     _check_works(works, personas)
     if source_of(loaded.model, Path(loaded.folder)) in ("builtin", "path"):
         resolve(loaded.model, Path(loaded.folder))
