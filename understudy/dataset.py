@@ -10,7 +10,7 @@ write is in understudy/interchange.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,7 @@ def schemas() -> Schemas:
     conversations += [("messages", pa.list_(message)), ("provenance", provenance)]
     dropped = [(name, pa.string()) for name in ("persona", "work", "scene")]
     dropped += [("lines", pa.list_(pa.string())), ("text", pa.string()), ("reason", pa.string())]
+    dropped += [("source", pa.string()), ("conversation", pa.string())]
     return Schemas(*(pa.schema(fields, metadata=version) for fields in (lines, conversations, dropped)))
 
 
@@ -95,7 +96,7 @@ def conversations_table(conversations: Iterable[Conversation]) -> pa.Table:
 
 
 def dropped_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """The rows that a filter kept out: persona, work, scene, lines, text, reason."""
+    """The rows that a filter kept out: persona, work, scene, lines, text, reason, source, conversation."""
     import pyarrow as pa
 
     return pa.Table.from_pylist([dict(row) for row in rows], schema=schemas().dropped)
@@ -129,7 +130,7 @@ def check_version(table: pa.Table, where: str) -> None:
 
 @dataclass(frozen=True)
 class Curated:
-    """What became of one persona's lines."""
+    """What became of one persona's lines, and of what else it is trained on."""
 
     conversations: list[Conversation]
     dropped: list[dict[str, Any]]
@@ -161,11 +162,14 @@ def curate(
     seed: int = 0,
     min_chars: int = 1,
     max_repeats: int = 1,
+    kept: Collection[str] = (),
+    judge: Callable[[Exchange], str] | None = None,
 ) -> Curated:
     """One persona's conversations from the lines of its works, filtered and split.
 
     A dropped turn of the persona is not learned, but stays as context where the scene goes on; `dropped` has a row for
-    each with its reason. Counts are lines, turns (consecutive lines are one) and conversations.
+    each with its reason. Counts are lines, turns (consecutive lines are one) and conversations. An answer with a line
+    among `kept` (line_ids) passes every filter; `judge` gives a further reason to drop an answer, or nothing.
     """
     view = persona_view(rows, persona)
     cut = scenes(view, persona)
@@ -173,7 +177,7 @@ def curate(
     found = [exchange for scene in cut for exchange in exchanges(scene, persona, window)]
     # Training scenes come first: a held-out turn that repeats a trained one is the one to go.
     found.sort(key=lambda exchange: splits[exchange.scene] == "heldout")
-    reasons = filter_exchanges(found, min_chars=min_chars, max_repeats=max_repeats)
+    reasons = filter_exchanges(found, min_chars=min_chars, max_repeats=max_repeats, kept=kept, judge=judge)
     conversations = build(found, persona, splits, window=window, untrained=reasons.keys())
     silent = [row for row in view if row["persona"] and not is_said(row)]
     dropped = [_dropped(persona, row["work"], str(row["scene"]), [row], EMPTY) for row in silent]
@@ -182,7 +186,14 @@ def curate(
     return Curated(conversations, dropped, counts)
 
 
-def filter_exchanges(exchanges: Sequence[Exchange], *, min_chars: int, max_repeats: int) -> dict[int, str]:
+def filter_exchanges(
+    exchanges: Sequence[Exchange],
+    *,
+    min_chars: int,
+    max_repeats: int,
+    kept: Collection[str] = (),
+    judge: Callable[[Exchange], str] | None = None,
+) -> dict[int, str]:
     """Positions of the answers that are not to be learned, each with its reason.
 
     Too short: fewer than `min_chars` letters and digits. Duplicate: the same words after the same words were kept
@@ -193,8 +204,12 @@ def filter_exchanges(exchanges: Sequence[Exchange], *, min_chars: int, max_repea
     for position, exchange in enumerate(exchanges):
         heard = "\n".join(row["text"] for row in exchange.before) or exchange.opener
         key = (_words(heard), _words(exchange.text))
-        if len(key[1]) < min_chars:
+        if kept and any(row["line_id"] in kept for row in exchange.reply):
+            seen[key] += 1
+        elif len(key[1]) < min_chars:
             reasons[position] = TOO_SHORT
+        elif judge and (reason := judge(exchange)):
+            reasons[position] = reason
         elif seen[key] >= max_repeats:
             reasons[position] = DUPLICATE
         else:
@@ -209,7 +224,8 @@ def _words(text: str) -> str:
 def _dropped(persona: str, work: str, scene: str, rows: Sequence[Row], reason: str) -> dict[str, Any]:
     text = "\n".join(row["text"] for row in rows)
     lines = [row["line_id"] for row in rows]
-    return {"persona": persona, "work": work, "scene": scene, "lines": lines, "text": text, "reason": reason}
+    address = {"persona": persona, "work": work, "scene": scene, "lines": lines}
+    return {**address, "text": text, "reason": reason, "source": "lines", "conversation": None}
 
 
 def _counts(view: Sequence[Row], conversations: Sequence[Conversation], dropped: Sequence[Row]) -> dict[str, Any]:
@@ -222,5 +238,5 @@ def _counts(view: Sequence[Row], conversations: Sequence[Conversation], dropped:
         "conversations": {"train": sides["train"], "heldout": sides["heldout"]},
         "turns": {"train": turns["train"], "heldout": turns["heldout"]},
         "heldout_scenes": len(held),
-        "dropped": {reason: reasons[reason] for reason in REASONS},
+        "dropped": {reason: reasons[reason] for reason in (*REASONS, *(r for r in reasons if r not in REASONS))},
     }

@@ -163,7 +163,7 @@ class Endpoint(Part):
     structured: Literal["auto", "json_schema", "json_object", "none"] = "auto"
     """How a schema is asked for; `auto`: as much as the server takes."""
     options: dict[str, JsonValue] = {}
-    """Further engine arguments of `vllm`; for `http` further fields of every request (`top_k`, `chat_template_kwargs`)."""
+    """For `http` further fields of every request (`top_k`, `chat_template_kwargs`), for `vllm` engine arguments."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Endpoint:
