@@ -15,6 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from understudy.conversation import Conversation
@@ -84,19 +85,28 @@ def mixed_in(sources: Sequence[Source], own: int, persona: str, seed: int) -> Dr
     drawn = Drawn()
     for source, count in zip(sources, mixed_counts(own, [s.entry.share for s in sources]), strict=True):
         drawn.set_aside.update(source.set_aside)
-        found: list[Conversation] = []
-        seen: set[Any] = set()
-        for rows in _in_chunks(order(source.rows, seed, f"{persona}/{source.name}"), max(CHUNK, count)):
-            if len(found) >= count:
-                break
-            good, aside = source.read(rows)
-            drawn.set_aside.update(row["reason"] for row in aside)
-            fresh = [one for one in good if not (one.messages in seen or seen.add(one.messages))]
-            found += fresh[: count - len(found)]
+        found = list(islice(candidates(source, persona, seed, drawn.set_aside, max(CHUNK, count)), count))
         if len(found) < count:
             drawn.short[source.name] = count - len(found)
-        drawn.conversations += [_mixed(one, persona, seed) for one in found]
+        drawn.conversations += found
     return drawn
+
+
+def candidates(
+    source: Source, persona: str, seed: int, set_aside: Counter[str], chunk: int = CHUNK
+) -> Iterator[Conversation]:
+    """Every conversation of a source in the order in which `persona` draws them, none twice.
+
+    Reasons of rows that cannot be read are counted in `set_aside`; `chunk` rows are read at a time.
+    """
+    seen: set[Any] = set()
+    for rows in _in_chunks(order(source.rows, seed, f"{persona}/{source.name}"), chunk):
+        good, aside = source.read(rows)
+        set_aside.update(row["reason"] for row in aside)
+        for one in good:
+            if one.messages not in seen:
+                seen.add(one.messages)
+                yield _mixed(one, persona, seed)
 
 
 def order(rows: int, seed: int, name: str) -> list[int]:
