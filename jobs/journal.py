@@ -4,9 +4,9 @@
     calls/<model>/base/<generation>/<part>.rec    the same, by key, with an index beside (.idx) and manifest.json
 
 A record is MAGIC, length, checksum, key and payload; a torn or flipped one fails its checksum and counts as not there.
-In a store that is a folder a writer appends to the log itself; for s3:// it appends to a spool on this machine, and what
-is new goes into the store every few seconds as a numbered object. A writer holds a lock on its file for as long as it
-lives, so that everybody on the machine sees which files are finished.
+In a store that is a folder a writer appends to the log itself; for s3:// it appends to a spool on this machine, and
+what is new goes into the store every few seconds as a numbered object. A writer holds a lock on its file for as long as
+it lives, so that everybody on the machine sees which files are finished.
 
 At its start a run moves finished segments into a generation, partitioned by the first bits of the key; generations are
 merged when the newer ones have grown to half the older one. Looking up n keys reads one index a partition and those
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.records import Damage, Entry, frame, read_payload, scan
-from understudy.errors import MissingError, StoreError
+from understudy.errors import MissingError
 from understudy.names import slug
 from understudy.store import Store, json_bytes
 
@@ -92,26 +92,32 @@ class Journal:
         ]
         return replace(self, generations=tuple(kept))
 
-    def opened(self, wait_s: float = ORPHANS_WAIT_S) -> Journal:
-        """The journal at a run's start: what others left is collected and moved into a generation."""
+    def opened(self, run: str = "", wait_s: float = ORPHANS_WAIT_S) -> Journal:
+        """The journal at the start of run `run`: what others left is collected and moved into a generation."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with _locked(self.folder.parent / "compact.lock"):
             _wait_for_orphans(self.folder, wait_s)
             if not self.store.is_local:
-                self.collect()
-            return _compacted(self.current())
+                self.collect(run)
+            return _compacted(self.current(), self.segments(run))
 
-    def collect(self) -> None:
+    def collect(self, run: str = "") -> None:
         """Send what killed writers left in this machine's spool to the store."""
-        for path in finished(self.folder):
+        for path in self._left(run):
             self.store.put(f"{self.prefix}/log/{path.stem}.rest.seg", path.read_bytes())
             path.unlink(missing_ok=True)
 
-    def segments(self) -> list[str]:
-        """Keys of the segments that nobody writes to any more."""
+    def segments(self, run: str = "") -> list[str]:
+        """Keys of the segments that nobody writes to any more, and that no living run but `run` may look into."""
         if self.store.is_local:
-            return [f"{self.prefix}/log/{path.name}" for path in finished(self.folder)]
+            return [f"{self.prefix}/log/{path.name}" for path in self._left(run)]
         return [key for key in self.store.keys(f"{self.prefix}/log") if key.endswith(".seg")]
+
+    def _left(self, run: str) -> list[Path]:
+        found = finished(self.folder)
+        runs = {path.name.split(".")[0] for path in found}
+        alive = {one for one in runs if one != run and is_held(run_lock(self.store, one))}
+        return [path for path in found if path.name.split(".")[0] not in alive]
 
 
 def local_root(store: Store) -> Path:
@@ -119,15 +125,14 @@ def local_root(store: Store) -> Path:
     folder = store.local_path("calls")
     if folder is not None:
         return folder.parent
-    home = os.environ.get("UNDERSTUDY_SPOOL") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "understudy", "spool"
-    )
-    return Path(home) / hashlib.sha256(store.uri.encode()).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    home = Path(os.environ.get("UNDERSTUDY_SPOOL") or cache / "understudy" / "spool")
+    return home / hashlib.sha256(store.uri.encode()).hexdigest()[:16]
 
 
-def finished(folder: Path, run: str = "") -> list[Path]:
-    """Segments in `folder` (of one run, if given) whose writer is gone."""
-    return [path for path in sorted(folder.glob(f"{run}*.seg")) if not is_held(path)]
+def finished(folder: Path) -> list[Path]:
+    """Segments in `folder` that nobody writes to any more."""
+    return [path for path in sorted(folder.glob("*.seg")) if not is_held(path)]
 
 
 def is_held(path: Path) -> bool:
@@ -146,7 +151,7 @@ def is_held(path: Path) -> bool:
 
 
 def run_lock(store: Store, run: str) -> Path:
-    """The file that the driver of a run keeps locked; its host is the name's first part."""
+    """The file that the driver of a run keeps locked; a run is named `<host>=<number>`."""
     return local_root(store) / "calls" / ".live" / f"{run}.lock"
 
 
@@ -160,7 +165,7 @@ def _wait_for_orphans(folder: Path, wait_s: float) -> None:
     live = folder.parent.parent / ".live"
     until = time.monotonic() + wait_s
     while time.monotonic() < until:
-        held = [path for path in folder.glob(f"{host()}~*.seg") if is_held(path)]
+        held = [path for path in folder.glob(f"{host()}=*.seg") if is_held(path)]
         if not any(not is_held(live / f"{path.name.split('.')[0]}.lock") for path in held):
             return
         time.sleep(0.05)
@@ -179,9 +184,8 @@ def _locked(path: Path) -> Iterator[None]:
 # -- generations ------------------------------------------------------------------------------------------------------
 
 
-def _compacted(journal: Journal) -> Journal:
+def _compacted(journal: Journal, segments: list[str]) -> Journal:
     """Finished segments, and generations that are due, as one new generation."""
-    segments = journal.segments()
     sizes = [_size(journal, key) for key in segments]
     if not segments:
         return journal
@@ -339,8 +343,7 @@ class Lookup:
                 if key not in found or found[key].get("open"):
                     by_part.setdefault(part_of(key, generation.bits), []).append(key)
             for part, keys in by_part.items():
-                for key, payload in self._in_part(generation, part, keys):
-                    found[key] = payload
+                found.update(self._in_part(generation, part, keys))
         return found
 
     def _in_part(self, generation: Generation, part: int, keys: list[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
@@ -387,17 +390,3 @@ def _sorted_index(data: bytes, damage: Damage) -> bytes:
 
     rows = [(int.from_bytes(e.key[:8], "big"), e.offset, e.length) for e in scan(data, damage)]
     return np.array(sorted(rows), dtype=_index_type()).tobytes() + bytes(8)
-
-
-__all__ = [
-    "Generation",
-    "Journal",
-    "Lookup",
-    "StoreError",
-    "finished",
-    "host",
-    "is_held",
-    "local_root",
-    "part_of",
-    "run_lock",
-]

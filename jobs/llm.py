@@ -1,143 +1,214 @@
-"""One way to call a model (a first, plain form: one process, one journal file a model)."""
+"""One way to call a model: extraction, augmentation and judging all come through here.
+
+    service = Service.of(recipe, store, "augment")
+    answers = answer_all(service, [Call(({"role": "user", "content": "Who are you?"},))])    # in order
+    table = answer_rows(service, rows)          # Ray Data: `call` (JSON) in, the same rows with `answer` (JSON) out
+    for row in each(service, table): ...        # its rows, and errors as they are meant for people
+    record.counts["ledger"] = service.ledger()
+
+An answered call is in the journal (jobs/journal.py) before its row moves on, and whoever asks the same again gets it
+from there: a stage that is killed, edited or repeated pays only for what is new. Bad calls and bad replies are data: an
+Answer with a reason. What ends a run is BudgetReached, EndpointError and EndpointDownError, each one line.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import json
+import contextvars
+import fcntl
+import itertools
 import os
+import secrets
 import threading
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from understudy.answers import correction, read_answer, response_format
-from understudy.errors import RecipeError, UnderstudyError
-from understudy.names import slug
-from understudy.recipe import Endpoint, Recipe
-from understudy.record import digest_of
+from jobs import stage as stages
+from jobs.caller import Caller, Plan
+from jobs.calls import Answer, Call
+from jobs.endpoint_calls import EndpointError
+from jobs.journal import Journal, host, is_held, run_lock
+from jobs.ledger import BudgetReached, Meter, line, summary
+from jobs.throttle import EndpointDownError
+from understudy.errors import RecipeError
+from understudy.recipe import Budget, Endpoint, Recipe
 from understudy.store import Store
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
+IN_PROCESS_CALLS = 2000
+"""`answer_all` starts Ray for more calls than this: fewer are answered before it would be up."""
+SAY_EVERY_S = 5.0
 
-class BudgetReached(UnderstudyError):
-    """A limit of the recipe's budget is reached; finished answers are kept, the same command goes on."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """One question to a model."""
-
-    messages: tuple[Mapping[str, str], ...]
-    schema: Mapping[str, Any] | None = None
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    draw: int = 0
+_METERS: dict[tuple[str, str], Meter] = {}
+_NUMBER = itertools.count()
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came of a call."""
-
-    key: str
-    text: str
-    value: Any
-    reason: str
-    model: str
-    cached: bool
-
-
-@dataclass
 class Service:
-    """Where a stage's calls go."""
+    """Where a stage's calls go; fit to travel."""
 
-    endpoints: tuple[Endpoint, ...]
-    store: Store
+    recipe: str
     stage: str
-    counts: Counter[str] = field(default_factory=Counter)
+    store: Store
+    endpoints: tuple[tuple[str, Endpoint], ...]
+    budget: Budget = field(default_factory=Budget)
+    name: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Tells the ledgers of one process apart."""
 
     @classmethod
     def of(cls, recipe: Recipe, store: Store, stage: str, endpoint: str = "main") -> Service:
-        """The service of a stage: `endpoint` is a name in recipe.endpoints, or "all"."""
-        if endpoint != "all" and endpoint not in recipe.endpoints:
-            raise RecipeError(f"endpoints.{endpoint}: is not in the recipe")
+        """The service of a stage: `endpoint` is a name in `recipe.endpoints`, or "all" of them by weight.
+
+        RecipeError when there is no such endpoint.
+        """
+        known = ", ".join(recipe.endpoints) or "none"
+        if not recipe.endpoints or (endpoint != "all" and endpoint not in recipe.endpoints):
+            raise RecipeError(
+                f"{recipe.name}: {stage} calls endpoint {endpoint!r}, and endpoints has {known}; add "
+                f"`endpoints: {{{endpoint}: {{base_url: http://localhost:8000/v1, model: NAME}}}}`"
+            )
         names = list(recipe.endpoints) if endpoint == "all" else [endpoint]
-        return cls(tuple(recipe.endpoints[name] for name in names), store, stage)
+        chosen = tuple((name, recipe.endpoints[name]) for name in names)
+        if len({one.engine for _, one in chosen}) > 1 or (chosen[0][1].engine == "vllm" and len(chosen) > 1):
+            raise RecipeError(f"{recipe.name}: endpoint all: vllm inside the job cannot share; name one endpoint")
+        return cls(recipe.name, stage, store, chosen, recipe.budget)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that may answer."""
+        return tuple(dict.fromkeys(endpoint.model for _, endpoint in self.endpoints))
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the model runs inside the job."""
+        return self.endpoints[0][1].engine == "vllm"
+
+    def meter(self) -> Meter:
+        """What counts and limits the calls of this recipe in this process, all its stages together."""
+        return _METERS.setdefault((self.store.uri, self.recipe), Meter(self.budget))
+
+    def plan(self, processes: int = 1) -> Plan:
+        """Journals opened for a run: call it once, right before the calls."""
+        run = run_name(self.store.uri)
+        journals = tuple(Journal(self.store, model).opened(run) for model in self.models)
+        limited = any(value is not None for value in self.budget.model_dump().values())
+        return Plan(self.name, run, self.endpoints, journals, limited, processes)
 
     def ledger(self) -> dict[str, Any]:
-        """Calls, cached, retries, tokens, money."""
-        return dict(self.counts)
+        """What this service's calls came to so far: calls, cached, requests, retries, tokens, money; for records."""
+        from jobs.answer_rows import pull
+
+        pull(self.meter())
+        totals = self.meter().total(self.name)
+        totals["lost"] = self.meter().lost(self.name)
+        return summary(totals)
 
 
 def answer_all(service: Service, calls: Sequence[Call]) -> list[Answer]:
-    """The answers, in order."""
-    result: list[list[Answer]] = []
-    thread = threading.Thread(target=lambda: result.append(asyncio.run(_all(service, calls))))
-    thread.start()
-    thread.join()
-    return result[0]
+    """The answers, in order. BudgetReached, EndpointError or EndpointDownError end it; what came is kept."""
+    if not calls:
+        return []
+    if service.embedded or len(calls) > IN_PROCESS_CALLS:
+        from jobs.answer_rows import answer_list
+
+        return answer_list(service, calls)
+    meter = service.meter()
+
+    async def report(*arguments: Any) -> tuple[float, str]:
+        return meter.report(*arguments)
+
+    caller = Caller(service.plan(), report, f"d{next(_NUMBER)}")
+    try:
+        with live(service):
+            return caller.submit(calls).result()
+    finally:
+        caller.close()
 
 
 def answer_rows(service: Service, rows: Dataset) -> Dataset:
-    """Rows with `call` (JSON) in, the same with `answer` (JSON) out."""
+    """Rows with a column `call` (Call.as_json), and any others, in; the same with `answer` (Answer.as_json) out.
 
-    def one(batch: dict[str, Any]) -> dict[str, Any]:
-        calls = [Call(**json.loads(text)) for text in batch["call"]]
-        answers = answer_all(service, calls)
-        return {**batch, "answer": [json.dumps(asdict(answer), ensure_ascii=False) for answer in answers]}
+    Nothing runs before the result is read; read it with `each`, so that what ends a run arrives as its own error.
+    """
+    from jobs.answer_rows import answered
 
-    return rows.map_batches(one, batch_size=64, num_cpus=0.1)
+    return answered(service, rows)
 
 
-async def _all(service: Service, calls: Sequence[Call]) -> list[Answer]:
-    import httpx2
-    from openai import AsyncOpenAI, DefaultAioHttpClient
+def each(service: Service, rows: Dataset) -> Iterator[dict[str, Any]]:
+    """The rows of `answer_rows` as they come, with the ledger said live.
 
-    endpoint = service.endpoints[0]
-    known: dict[str, dict[str, str]] = {}
-    path = Path(service.store.uri) / "calls" / slug(endpoint.model) / "plain.jsonl"
-    if path.exists():
-        for line in path.read_text("utf-8").splitlines():
-            known.update(json.loads(line))
+    BudgetReached, EndpointError and EndpointDownError arrive as themselves, not as Ray wraps them.
+    """
+    from jobs.answer_rows import plainly
+
+    with live(service), plainly():
+        yield from rows.iter_rows()
+
+
+class live:  # noqa: N801 - reads as a block
+    """For the length of the block, the ledger is said every few seconds, and what endpoints want said at once."""
+
+    def __init__(self, service: Service):
+        self._service = service
+        self._stop = threading.Event()
+        context = contextvars.copy_context()  # the stage's listener hears us too
+        self._thread = threading.Thread(target=context.run, args=(self._watch,), name="ledger", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        from jobs.answer_rows import pull
+
+        meter, began, said_at, before = self._service.meter(), time.monotonic(), time.monotonic(), ""
+        while True:
+            ended = self._stop.wait(0.5)
+            pull(meter)
+            for text in meter.snapshot()[1]:
+                stages.say(self._service.stage, text)
+            now = time.monotonic()
+            text = line(meter.total(self._service.name), now - began)
+            # A short run says its ledger once, at its end, and only when it called anybody.
+            due = now > said_at + SAY_EVERY_S or (ended and meter.total(self._service.name)["requests"])
+            if due and text != before:
+                stages.say(self._service.stage, text)
+                before, said_at = text, now
+            if ended:
+                return
+
+
+@cache
+def run_name(store_uri: str) -> str:
+    """This process as the driver of a run; its lock is held until it ends, however it ends."""
+    name = f"{host()}={os.getpid()}-{secrets.token_hex(3)}"
+    path = run_lock(Store(store_uri), name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    client = AsyncOpenAI(
-        base_url=endpoint.base_url,
-        api_key=os.environ.get(endpoint.api_key_env, "none"),
-        http_client=DefaultAioHttpClient(limits=httpx2.Limits(max_connections=512)),
-    )
-    gate = asyncio.Semaphore(64)
-
-    async def once(messages: Sequence[Mapping[str, str]], call: Call) -> str:
-        body = {"model": endpoint.model, "messages": list(messages), **call.sampling}
-        if call.schema:
-            body |= response_format(call.schema, "json_schema")
-        reply: Any = await client.post("/chat/completions", cast_to=object, body=body)
-        service.counts["requests"] += 1
-        return reply["choices"][0]["message"]["content"]
-
-    async def one(call: Call, file: Any) -> Answer:
-        key = digest_of([endpoint.model, list(call.messages), dict(call.sampling), call.schema, call.draw])
-        service.counts["calls"] += 1
-        if key in known:
-            service.counts["cached"] += 1
-            return Answer(key, known[key]["text"], *_read(known[key]["text"], call), endpoint.model, True)
-        async with gate:
-            text = await once(call.messages, call)
-            value, reason = _read(text, call)
-            if reason:
-                text = await once(correction(call.messages, text, reason), call)
-                value, reason = _read(text, call)
-        file.write(json.dumps({key: {"text": text}}) + "\n")
-        file.flush()
-        return Answer(key, text, value, reason, endpoint.model, False)
-
-    with path.open("a", encoding="utf-8") as file:
-        answers = await asyncio.gather(*(one(call, file) for call in calls))
-    await client.close()
-    return list(answers)
+    for old in path.parent.glob(f"{host()}=*.lock"):
+        if not is_held(old):
+            old.unlink(missing_ok=True)
+    descriptor = os.open(path.with_suffix(".new"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    path.with_suffix(".new").rename(path)
+    return name
 
 
-def _read(text: str, call: Call) -> tuple[Any, str]:
-    return read_answer(text, call.schema) if call.schema else (None, "" if text.strip() else "the reply is empty")
+__all__ = [
+    "Answer",
+    "BudgetReached",
+    "Call",
+    "EndpointDownError",
+    "EndpointError",
+    "Service",
+    "answer_all",
+    "answer_rows",
+    "each",
+]

@@ -193,20 +193,21 @@ class Writer:
         return None
 
     def _next_file(self) -> None:
-        if self._file >= 0:
-            before, path = self._file, self.path
-            if not self.store.is_local:
-                self.flush()  # the spool's file may go once all of it is in the store
-                if not self._unsent:
-                    path.unlink(missing_ok=True)
-            os.close(before)
-            self._number += 1
-        # Locked before it has its name: nobody ever sees a file without its writer and takes it for finished.
+        before, path = self._file, self.path
+        self._number += before >= 0
+        # Locked before it has its name: nobody ever sees a file without its writer and takes it for finished. And
+        # before the last one is let go: a writer that holds nothing is a dead one.
         nameless = self.path.with_suffix(".new")
         self._file = os.open(nameless, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         nameless.rename(self.path)
         self._size = 0
+        if before >= 0:
+            if not self.store.is_local:
+                self.flush()  # the spool's file may go once all of it is in the store
+                if not self._unsent:
+                    path.unlink(missing_ok=True)
+            os.close(before)
 
     def _send(self) -> None:
         """Every few seconds, what is new goes into the store as one numbered object."""

@@ -66,17 +66,37 @@ def with_schema(messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any]
 
 
 def schema_problem(schema: Any) -> str:
-    """Why `schema` is no JSON Schema, or ""."""
+    """Why `schema` is no JSON Schema that can be used here, or ""."""
+    return _schema_problem(canonical(schema))
+
+
+@lru_cache(maxsize=256)
+def _schema_problem(raw: bytes) -> str:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
 
-    if not isinstance(schema, Mapping):
+    schema = json.loads(raw)
+    if not isinstance(schema, dict):
         return "the schema is not an object"
+    if _depth(schema) > MAX_DEPTH:
+        return f"the schema is nested deeper than {MAX_DEPTH}"
     try:
-        Draft202012Validator.check_schema(dict(schema))
+        Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         return f"the schema does not hold: {_short(error.message)}"
-    return ""
+    outside = [one for one in _references(schema) if not one.startswith("#")]
+    return (
+        f"the schema refers to {_short(outside[0])}; only references into itself (#/...) are followed"
+        if outside
+        else ""
+    )
+
+
+def _references(schema: Any) -> list[str]:
+    if isinstance(schema, dict):
+        own = [value for name, value in schema.items() if name in ("$ref", "$dynamicRef") and isinstance(value, str)]
+        return own + [one for value in schema.values() for one in _references(value)]
+    return [one for value in schema for one in _references(value)] if isinstance(schema, list) else []
 
 
 def _candidates(text: str) -> list[Any]:
@@ -112,7 +132,10 @@ def _checked(value: Any, schema: Mapping[str, Any]) -> tuple[Any, str]:
         canonical(value)
     except (ValueError, UnicodeEncodeError):
         return None, "the reply holds what no JSON can hold (NaN, or half a character)"
-    error = next(_validator(canonical(dict(schema))).iter_errors(value), None)
+    try:
+        error = next(_validator(canonical(dict(schema))).iter_errors(value), None)
+    except Exception as broken:  # noqa: BLE001 - a pattern or a reference of the schema that only now shows as wrong
+        return None, f"the schema cannot be checked: {_short(str(broken))}"
     if error is None:
         return value, ""
     where = ".".join(map(str, error.absolute_path))
@@ -122,8 +145,9 @@ def _checked(value: Any, schema: Mapping[str, Any]) -> tuple[Any, str]:
 @lru_cache(maxsize=256)
 def _validator(schema: bytes) -> Validator:
     from jsonschema import Draft202012Validator
+    from referencing import Registry
 
-    return Draft202012Validator(json.loads(schema))
+    return Draft202012Validator(json.loads(schema), registry=Registry())
 
 
 def _depth(value: Any) -> int:

@@ -1,0 +1,269 @@
+"""Calls by the million: Ray Data over actors that each answer hundreds at a time.
+
+Rows that the journal knows cost one look into it. While it is small every actor looks for itself; where it is large the
+rows are first brought together by the first bits of their key, so that each partition of it is read once. An actor that
+is killed leaves its segment behind, and whoever gets its rows reads that first (jobs/peers.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from jobs.caller import Caller, Plan
+from jobs.calls import Answer, Call, read_call
+from jobs.journal import Lookup, host, is_held, run_lock
+from jobs.ledger import BudgetReached, Meter
+from understudy.errors import InputError, UnderstudyError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from ray.data import Dataset
+
+    from jobs.llm import Service
+
+BLOCK_ROWS = 1024
+"""Rows of one task; a killed actor's tasks run again, and find its answers in its last segments."""
+BATCH_ROWS = 256
+IN_FLIGHT_AN_ACTOR = 256
+JOIN_RECORDS = 1_000_000
+"""A journal with more records than this is joined by partition instead of looked into by every actor."""
+LEAST_JOIN_BITS = 10
+WATCH_S = 0.25
+OTHERS_S = 60.0
+
+_REMOTE: dict[int, Any] = {}
+"""The actor that stands for a Meter of this process, by the Meter's id."""
+
+
+def answered(service: Service, rows: Dataset, join_records: int | None = None) -> Dataset:
+    """`answer_rows`; `join_records` replaces JOIN_RECORDS."""
+    import ray
+
+    from cluster import runtime
+
+    runtime.start()
+    runtime.quiet_data()
+    if service.embedded:
+        from jobs.embedded import answered_inside
+
+        return answered_inside(service, rows)
+    most = sum(endpoint.max_in_flight for _, endpoint in service.endpoints)
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    actors = max(1, min(-(-most // IN_FLIGHT_AN_ACTOR), cpus))
+    plan = service.plan(actors)
+    rows = rows.repartition(target_num_rows_per_block=BLOCK_ROWS)
+    if sum(one.records for one in plan.journals) > (JOIN_RECORDS if join_records is None else join_records):
+        rows = _joined(plan, rows)
+    return rows.map_batches(
+        Answering,
+        fn_constructor_args=(plan, _remote(service.meter())),
+        batch_format="pyarrow",
+        batch_size=BATCH_ROWS,
+        zero_copy_batch=True,
+        compute=ray.data.ActorPoolStrategy(
+            size=actors, max_tasks_in_flight_per_actor=4, max_concurrent_calls_per_actor=2
+        ),
+        num_cpus=0.1,
+    )
+
+
+def answer_list(service: Service, calls: Sequence[Call]) -> list[Answer]:
+    """`answer_all` through Ray."""
+    import ray.data
+
+    from cluster import runtime
+    from jobs.llm import each
+
+    runtime.start()
+    items = [{"row": number, "call": call.as_json()} for number, call in enumerate(calls)]
+    found: list[Answer | None] = [None] * len(calls)
+    for row in each(service, answered(service, ray.data.from_items(items))):
+        found[row["row"]] = Answer.of(row["answer"])
+    return [answer for answer in found if answer is not None]
+
+
+class Answering:
+    """What runs in an actor: a Caller behind Ray Data's batches."""
+
+    def __init__(self, plan: Plan, meter: Any):
+        async def report(*arguments: Any) -> tuple[float, str]:
+            return await meter.report.remote(*arguments)
+
+        self.caller = Caller(plan, report, f"w{os.getpid()}-{secrets.token_hex(2)}")
+        self.meter = meter
+        if plan.run.split("=")[0] == host():
+            threading.Thread(target=_end_with_the_driver, args=(plan,), name="driver-watch", daemon=True).start()
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        """The batch with its answers."""
+        import pyarrow as pa
+
+        calls, known = _calls_of(batch)
+        try:
+            answers = await asyncio.wrap_future(self.caller.submit(calls, known))
+        except BudgetReached:
+            await self._others()
+            raise
+        column = pa.array([answer.as_json() for answer in answers], type=pa.string())
+        return _without(batch, ("answer", "_known", "_part")).append_column("answer", column)
+
+    async def _others(self) -> None:
+        """The first error ends the whole run: let other actors' calls under way reach their journals first."""
+        until = time.monotonic() + OTHERS_S
+        while time.monotonic() < until:
+            reports, _ = await self.meter.peek.remote()
+            if not any(one.in_flight and one.at > time.time() - 5 for one in reports.values()):
+                return
+            await asyncio.sleep(0.2)
+
+
+def _calls_of(batch: pa.Table) -> tuple[list[Call | Answer], dict[str, dict[str, Any]] | None]:
+    column = batch.column("call").to_pylist() if "call" in batch.column_names else [None] * batch.num_rows
+    calls: list[Call | Answer] = []
+    for text in column:
+        call, problem = read_call(text)
+        calls.append(Answer("", "", None, problem, "", False) if call is None else call)
+    if "_known" not in batch.column_names:
+        return calls, None
+    known: dict[str, dict[str, Any]] = {}
+    for text in batch.column("_known").to_pylist():
+        if text:
+            key, payload = json.loads(text)
+            known[key] = payload
+    return calls, known
+
+
+def _without(batch: pa.Table, names: Sequence[str]) -> pa.Table:
+    kept = [name for name in batch.column_names if name not in names]
+    return batch.select(kept) if len(kept) < len(batch.column_names) else batch
+
+
+def _end_with_the_driver(plan: Plan) -> None:
+    """Workers outlive a killed driver by seconds; calls that they made then would be nobody's."""
+    lock = run_lock(plan.store, plan.run)
+    while is_held(lock):
+        time.sleep(WATCH_S)
+    os._exit(1)
+
+
+# -- a large journal --------------------------------------------------------------------------------------------------
+
+
+def _joined(plan: Plan, rows: Dataset) -> Dataset:
+    """Rows with `_known`: their journal record as JSON, or "". Memory: one partition of rows and of its index."""
+    most = max(one.bits for journal in plan.journals for one in journal.generations)
+    bits = max(LEAST_JOIN_BITS, most)
+    keyed = rows.map_batches(_add_part, fn_args=(plan, bits), batch_format="pyarrow", zero_copy_batch=True)
+    return keyed.groupby("_part").map_groups(_add_known, fn_args=(plan,), batch_format="pyarrow")
+
+
+def _add_part(batch: pa.Table, plan: Plan, bits: int) -> pa.Table:
+    import pyarrow as pa
+
+    from jobs.caller import question_key
+    from jobs.journal import part_of
+
+    parts = []
+    for call in _calls_of(batch)[0]:
+        key = question_key(plan, call)[1] if isinstance(call, Call) else ""
+        parts.append(part_of(bytes.fromhex(key), bits) if key else 0)
+    return batch.append_column("_part", pa.array(parts, type=pa.int32()))
+
+
+def _add_known(group: pa.Table, plan: Plan) -> pa.Table:
+    import pyarrow as pa
+
+    from jobs.caller import question_key
+
+    asked: list[tuple[str, str]] = [
+        question_key(plan, call) if isinstance(call, Call) else ("", "") for call in _calls_of(group)[0]
+    ]
+    known: dict[str, dict[str, Any]] = {}
+    for journal in plan.journals:
+        keys = [bytes.fromhex(key) for model, key in asked if model == journal.model]
+        known.update({key.hex(): payload for key, payload in Lookup(journal).find(keys).items()})
+    column = [json.dumps([key, known[key]]) if key in known else "" for _, key in asked]
+    return group.append_column("_known", pa.array(column, type=pa.string()))
+
+
+# -- meters and errors across processes -------------------------------------------------------------------------------
+
+
+def _remote(meter: Meter) -> Any:
+    """An actor in place of `meter`, which goes on from its counts; made once."""
+    import ray
+
+    if id(meter) in _REMOTE:
+        with contextlib.suppress(Exception):
+            ray.get(_REMOTE[id(meter)].peek.remote(), timeout=10)
+            return _REMOTE[id(meter)]
+    # No tries of its own: a meter that is killed comes back empty, and the driver tells it what it knew.
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=1)(Meter)
+    reports = {name: replace(one) for name, one in meter.reports.items()}
+    _REMOTE[id(meter)] = actor.remote(meter.budget, reports)
+    return _REMOTE[id(meter)]
+
+
+def pull(meter: Meter) -> None:
+    """Bring the driver's meter up to date with the actor that stands for it, if there is one."""
+    actor = _REMOTE.get(id(meter))
+    if actor is None:
+        return
+    import ray
+
+    try:
+        reports, said = ray.get(actor.snapshot.remote(), timeout=5)
+        missing = {name: one for name, one in meter.reports.items() if name not in reports}
+        if missing:
+            actor.restore.remote(missing)
+    except Exception:  # noqa: BLE001 - the cluster is gone or busy: what was known stands
+        return
+    meter.reports.update(reports)
+    meter.messages.extend(said)
+
+
+@contextlib.contextmanager
+def plainly() -> Iterator[None]:
+    """Errors of ours, raised in a worker and wrapped by Ray, as themselves."""
+    try:
+        yield
+    except UnderstudyError:
+        raise
+    except Exception as error:
+        ours = _ours(error)
+        if ours is None:
+            raise
+        raise ours from None
+
+
+def _ours(error: BaseException) -> UnderstudyError | None:
+    seen: list[BaseException] = [error]
+    for one in seen:
+        if isinstance(one, UnderstudyError):
+            return type(one)(*one.args) if type(one).__name__ in _NAMES else _again(one)
+        for inner in (getattr(one, "cause", None), one.__cause__, one.__context__):
+            if isinstance(inner, BaseException) and inner not in seen and len(seen) < 32:
+                seen.append(inner)
+    return None
+
+
+_NAMES = ("BudgetReached", "EndpointError", "EndpointDownError", "StoreError", "MissingError")
+
+
+def _again(error: UnderstudyError) -> UnderstudyError:
+    """Ray makes a class of its own of an error's class; only the line is wanted."""
+    kind = InputError if isinstance(error, InputError) else UnderstudyError
+    for base in type(error).__mro__:
+        if base.__name__ in _NAMES:
+            kind = base
+            break
+    return kind(str(error).strip().splitlines()[-1].split(": ", 1)[-1] if "\n" in str(error) else str(error))

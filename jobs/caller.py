@@ -1,0 +1,288 @@
+"""One process that answers calls: journal first, then the endpoint, then the journal again; a reply is on disk before
+its row moves on.
+
+    caller = Caller(plan, reporter)
+    answers = caller.submit(calls).result()
+
+It has a thread and event loop of its own, so that Ray Data's loop, a stage's main thread and a test use it alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.calls import Answer, Call, call_problem, key_of
+from jobs.endpoint_calls import Reply, Server
+from jobs.journal import Journal, Lookup
+from jobs.ledger import Reporter, Tally
+from jobs.peers import Peers
+from jobs.records import Writer, pack_payload
+from understudy.answers import correction, read_answer
+from understudy.errors import StoreError
+from understudy.recipe import Endpoint
+from understudy.store import Store
+
+Known = dict[str, dict[str, Any]]
+"""Journal payload by key (hex)."""
+RECENT = 4096
+"""Answers at hand for a question that comes again soon."""
+REPORT_S = 0.5
+SETTLE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a process needs to answer calls; fit to travel."""
+
+    service: str
+    run: str
+    endpoints: tuple[tuple[str, Endpoint], ...]
+    journals: tuple[Journal, ...]
+    """One for each model."""
+    limited: bool
+    processes: int = 1
+    """Among how many the endpoints' `max_in_flight` is divided."""
+
+    @property
+    def store(self) -> Store:
+        """Where the journals are."""
+        return self.journals[0].store
+
+
+class Caller:
+    """Answers calls in one process."""
+
+    def __init__(self, plan: Plan, reporter: Reporter, caller: str):
+        """`caller` names this process in segments and reports."""
+        self.plan = plan
+        self.tally = Tally(caller, plan.service, plan.limited, reporter)
+        self._loop = asyncio.new_event_loop()
+        self._lookups = {journal.model: Lookup(journal) for journal in plan.journals}
+        self._peers = {one.model: Peers(one.folder, plan.run, f"{plan.run}.{caller}") for one in plan.journals}
+        self._writers: dict[str, Writer] = {}
+        self._recent: OrderedDict[str, Answer] = OrderedDict()
+        self._pending: dict[str, asyncio.Future[Answer]] = {}
+        self._servers: dict[str, list[Server]] = {}
+        self._open = 0
+        self._thread = threading.Thread(target=self._run, name="calls", daemon=True)
+        self._thread.start()
+
+    def submit(self, calls: Sequence[Call | Answer], known: Known | None = None) -> Future[list[Answer]]:
+        """The answers, in order; an Answer among the calls is passed through.
+
+        `known`: what the journal has of them, where somebody has looked already. The future raises BudgetReached,
+        EndpointError, EndpointDownError or StoreError, after all that is under way is on disk.
+        """
+        return asyncio.run_coroutine_threadsafe(self._answer_all(list(calls), known), self._loop)
+
+    def close(self) -> None:
+        """Finish, close files and connections."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    # -- on the loop --------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        for name, endpoint in self.plan.endpoints:
+            most = max(1, endpoint.max_in_flight // self.plan.processes)
+            self._servers.setdefault(endpoint.model, []).append(Server(name, endpoint, most, self.tally))
+        self._reports = self._loop.create_task(self._report())
+        self._loop.run_forever()
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            await self.tally.sync()
+
+    async def _close(self) -> None:
+        self._reports.cancel()
+        await self.tally.sync()
+        for servers in self._servers.values():
+            for server in servers:
+                await server.close()
+
+    async def _answer_all(self, calls: list[Call | Answer], known: Known | None) -> list[Answer]:
+        self._open += 1
+        try:
+            known = await asyncio.to_thread(self._known, calls, known)
+            tasks = [asyncio.ensure_future(self._answer(call, known)) for call in calls]
+            if tasks:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            if self.tally.halt is not None:
+                await self._halt(tasks)
+        finally:
+            self._open -= 1
+        if not self._open:
+            # The last rows of a worker: Ray may end it right after, so nothing waits for its few seconds.
+            await asyncio.to_thread(self._flush)
+        await self.tally.sync()
+        return [task.result() for task in tasks]
+
+    async def _halt(self, tasks: list[asyncio.Task[Answer]]) -> None:
+        """What is paid for reaches the disk, what only waits is dropped; then the reason is raised."""
+        for task in tasks:
+            if task not in self.tally.busy:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        until = time.monotonic() + SETTLE_S
+        while self.tally.busy and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(self._flush)
+        await self.tally.sync()
+        assert self.tally.halt is not None
+        raise self.tally.halt
+
+    def _flush(self) -> None:
+        for writer in self._writers.values():
+            writer.flush()
+
+    def _known(self, calls: Sequence[Call | Answer], looked_up: Known | None) -> Known:
+        """What the journal has of these calls, by key; `looked_up`: what somebody found there before."""
+        by_model: dict[str, list[bytes]] = {}
+        for call in calls:
+            if isinstance(call, Call) and not call_problem(call):
+                model, key = question_key(self.plan, call)
+                by_model.setdefault(model, []).append(bytes.fromhex(key))
+        known: Known = dict(looked_up or {})
+        for model, keys in by_model.items():
+            found = self._lookups[model].find(keys) if looked_up is None else {}
+            missing = [key for key in keys if key not in found or found[key].get("open")]
+            found.update(self._peers[model].find(missing))
+            known.update({key.hex(): payload for key, payload in found.items()})
+        return known
+
+    async def _answer(self, call: Call | Answer, known: Known) -> Answer:
+        totals = self.tally.totals
+        totals["calls"] += 1
+        if isinstance(call, Answer) or (problem := call_problem(call)):
+            totals["set_aside"] += 1
+            return call if isinstance(call, Answer) else Answer("", "", None, problem, "", False)
+        model, key = question_key(self.plan, call)
+        if key in self._recent:
+            totals["cached"] += 1
+            return _again(self._recent[key])
+        before = known.get(key)
+        if before is not None and not before.get("open"):
+            totals["cached"] += 1
+            return _from_payload(key, before, call, model)
+        if key in self._pending:
+            answer = await asyncio.shield(self._pending[key])
+            totals["cached"] += 1
+            return _again(answer)
+        pending = self._pending[key] = self._loop.create_future()
+        try:
+            answer = await self._ask(call, key, model, before)
+            pending.set_result(answer)
+        except asyncio.CancelledError:
+            pending.cancel()
+            raise
+        except Exception as error:
+            self.tally.halt = self.tally.halt or error
+            pending.cancel()
+            raise
+        finally:
+            del self._pending[key]
+            self.tally.busy.discard(asyncio.current_task())
+        totals["answered"] += 1
+        totals["set_aside"] += bool(answer.reason)
+        return answer
+
+    async def _ask(self, call: Call, key: str, model: str, before: dict[str, Any] | None) -> Answer:
+        """Ask the endpoint, once more where the answer does not fit its schema."""
+        if before is None:
+            server = self._server(model)
+            reply = await server.ask(call, call.messages)
+            value, reason = _read(reply, call)
+            if not reason or call.schema is None or not reply.text:
+                return await self._keep(key, model, reply, value, reason)
+            await self._write(key, model, {"text": reply.text, "reason": reason, "open": True})
+            text = reply.text
+        else:
+            text, reason = before["text"], before["reason"]
+        self.tally.totals["corrections"] += 1
+        reply = await self._server(model).ask(call, correction(call.messages, text, reason))
+        value, reason = _read(reply, call)
+        return await self._keep(key, model, reply, value, reason)
+
+    def _server(self, model: str) -> Server:
+        """The endpoint with most room for its weight."""
+        servers = self._servers[model]
+        return max(servers, key=lambda one: (one.throttle.room, one.endpoint.weight)) if servers[1:] else servers[0]
+
+    async def _keep(self, key: str, model: str, reply: Reply, value: Any, reason: str) -> Answer:
+        answer = Answer(key, reply.text, value, reason, model, False)
+        if reply.lasting:
+            payload: dict[str, Any] = {"text": reply.text, "reason": reason}
+            payload |= {"in": reply.tokens_in, "out": reply.tokens_out}
+            await self._write(key, model, payload)
+            self._recent[key] = answer
+            if len(self._recent) > RECENT:
+                self._recent.popitem(last=False)
+        return answer
+
+    async def _write(self, key: str, model: str, payload: dict[str, Any]) -> None:
+        """Return when the record is on disk."""
+        future: asyncio.Future[StoreError | None] = self._loop.create_future()
+
+        def done(problem: StoreError | None) -> None:
+            self._loop.call_soon_threadsafe(future.set_result, problem)
+
+        writer = self._writers.get(model)
+        if writer is None:
+            journal = next(one for one in self.plan.journals if one.model == model)
+            name = f"{self.plan.run}.{self.tally.caller}"
+            writer = self._writers[model] = Writer(journal.store, journal.prefix, journal.folder, name)
+        writer.append(bytes.fromhex(key), pack_payload(payload), done)
+        if (problem := await future) is not None:
+            raise problem
+
+
+def question_key(plan: Plan, call: Call) -> tuple[str, str]:
+    """(model, key): who answers a call, by weight and always the same for the same call; and what it is known by.
+
+    Fields that an endpoint adds to every request are part of the question.
+    """
+    weights: dict[str, float] = {}
+    for _, endpoint in plan.endpoints:
+        weights[endpoint.model] = weights.get(endpoint.model, 0.0) + endpoint.weight
+    model = next(iter(weights))
+    if len(weights) > 1:
+        point = int(key_of("", call)[:12], 16) / 16**12 * sum(weights.values())
+        for one, weight in weights.items():
+            model = one
+            point -= weight
+            if point < 0:
+                break
+    options = next((one.options for _, one in plan.endpoints if one.model == model and one.engine == "http"), {})
+    return model, key_of(model, Call(call.messages, call.schema, {**options, **call.sampling}, call.draw))
+
+
+def _read(reply: Reply, call: Call) -> tuple[Any, str]:
+    """(value, why it cannot be used)."""
+    if reply.problem or call.schema is None:
+        return None, reply.problem
+    return read_answer(reply.text, call.schema)
+
+
+def _from_payload(key: str, payload: dict[str, Any], call: Call, model: str) -> Answer:
+    reason = payload["reason"]
+    value = None
+    if call.schema is not None and not reason:
+        value, reason = read_answer(payload["text"], call.schema)
+    return Answer(key, payload["text"], value, reason, model, True)
+
+
+def _again(answer: Answer) -> Answer:
+    return Answer(answer.key, answer.text, answer.value, answer.reason, answer.model, True)
