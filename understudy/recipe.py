@@ -42,7 +42,9 @@ class CorpusEntry(Part):
     persona: str | None = None
     """Who answers in a file of conversations; None: the cast's only persona, or whom the rows name."""
     column: str | None = None
-    """The column of jsonl, csv and parquet files that holds the text."""
+    """The column of jsonl, csv and parquet files that holds the text; None: `text`, if there is one."""
+    speaker_column: str | None = None
+    """The column that names who speaks: then each row is a line, else each is a text of its own."""
     cut: bool = False
     """Cut a work of more than 64 MB at its headings instead of setting it aside."""
     language: str = "auto"
@@ -95,7 +97,7 @@ class CastEntry(Part):
     works: tuple[str, ...] = ("*",)
     """Patterns of the works in which `display_name` and `aliases` hold."""
     card: str | None = None
-    """Character Card V2 (JSON); relative to the recipe."""
+    """Character Card V1 to V3: JSON, PNG or CHARX; relative to the recipe."""
     system_prompt: str | None = None
     """Replaces the card's."""
     greeting: str | None = None

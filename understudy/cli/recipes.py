@@ -71,14 +71,14 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
 
 def _check_works(works: Sequence[Work], personas: Sequence[Persona]) -> None:
     """Open every text, and see that in each work every name means one persona; InputError names what does not hold."""
-    from understudy.corpus import load
+    from understudy.corpus import check as check_text
     from understudy.errors import CorpusError
     from understudy.script import owners, plays
 
     bad = []
     for work in works:
         try:
-            load(work)
+            check_text(work)
         except CorpusError as error:
             bad.append(str(error))
         here = [p.model_copy(update={"works": ("*",)}) for p in personas if plays(p, work.name, work.location)]

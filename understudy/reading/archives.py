@@ -152,7 +152,7 @@ _KEPT = frozenset(("amp", "lt", "gt", "quot", "apos"))
 
 def xhtml_text(text: str, where: str) -> Iterator[str]:
     """A chapter of well-formed XHTML as text; empty elements (`<title/>`) close themselves, as HTML's do not."""
-    from lxml import etree
+    from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 
     refuse_entities(text, where)
     text = re.sub(r"^\s*<\?xml[^>]{0,300}\?>", "", text, count=1)
@@ -166,7 +166,7 @@ def xhtml_text(text: str, where: str) -> Iterator[str]:
 
 
 def _parser(target: Any = None) -> Any:
-    from lxml import etree
+    from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 
     options: dict[str, Any] = {
         "resolve_entities": False,
@@ -188,7 +188,7 @@ def refuse_entities(text: str, where: str) -> None:
 
 def safe_tree(data: bytes, where: str) -> Any:
     """The root element of a small XML file, read without entities, network or other files."""
-    from lxml import etree
+    from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 
     text = _declared_text(data, where)
     refuse_entities(text, where)
@@ -204,7 +204,7 @@ def safe_tree(data: bytes, where: str) -> Any:
 
 def docx_text(source: Source) -> Iterator[str]:
     """The body of a Word file as text."""
-    from lxml import etree
+    from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 
     with archive(source) as document:
         seen = _Paragraphs(_heading_styles(document))
@@ -238,15 +238,14 @@ def _heading_styles(document: Archive) -> dict[str, int]:
             elif _local(part.tag) == "outlineLvl":
                 level = _attribute(part.attrib, "val")
         match = re.fullmatch(r"heading (\d)", name)
-        depth = int(match[1]) if match else 1 if name == "title" else int(level) + 1 if (level or "").isdigit() else 0
+        depth = int(match[1]) if match else 1 if name == "title" else int(level) + 1 if level and level.isdigit() else 0
         if 0 < depth <= 6:
             found[_attribute(style.attrib, "styleId") or ""] = depth
     return found
 
 
-_SKIPPED = frozenset(
-    "del moveFrom instrText delText Fallback footnoteReference endnoteReference sectPr drawing pict".split()
-)
+_SKIPPED_TEXT = "del moveFrom instrText delText Fallback footnoteReference endnoteReference sectPr drawing pict"
+_SKIPPED = frozenset(_SKIPPED_TEXT.split())
 
 
 class _Paragraphs:

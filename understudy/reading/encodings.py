@@ -41,6 +41,14 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_KINDS = {
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a ZIP, Word or EPUB file",
+    b"\xd0\xcf\x11\xe0": "an old Word file",
+    b"{\\rtf": "an RTF file",
+    b"\x1f\x8b": "a gzip file",
+    b"\x89PNG": "a picture",
+}
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 _COMMON_HAN = re.compile(
     r"[的一是不了在人有我他这這个個们們来來到时時大地为為子中你说說生国國年着就那和要她出也得里裡后後自以会會家可下而过過天去能对對小多然于於心学學么麼之都好看起发發当當没沒成只如事把还還用第样樣道想作种種]"
@@ -78,6 +86,9 @@ def decode(data: bytes, encoding: str = "auto", where: str = "text") -> Decoded:
     for mark, codec in _MARKS:
         if data.startswith(mark):
             return Decoded(_plain(_strict(data, codec, where).removeprefix("\ufeff"), where), codec, 1.0)
+    kind = next((kind for magic, kind in _KINDS.items() if data.startswith(magic)), None)
+    if kind:
+        raise CorpusError(f"{where}: is {kind}, not plain text")
     if b"\0" in data:
         return _wide(data, where)
     try:

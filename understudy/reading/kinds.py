@@ -95,7 +95,7 @@ def format_of(source: Source) -> str:
         return "pdf"
     if head.startswith(b"PAR1"):
         return "parquet"
-    if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _zip_format(source)
     found = _text_format(head, named_format(where))
     if found == "text" and ending(where) == ".json":

@@ -107,16 +107,19 @@ def _inline(text: str) -> str:
 
 # HTML ---------------------------------------------------------------------------------------------------------------
 
-_HIDDEN = frozenset(
-    "script style template noscript svg math head nav object iframe audio video canvas select textarea button "
-    "rt rp del figcaption".split()
+_HIDDEN_TEXT = (
+    "script style template noscript svg math head nav object iframe audio video canvas select textarea button rt "
+    "rp del figcaption"
 )
-_PARAGRAPHS = frozenset(
-    "p div section article main aside header footer blockquote ul ol li dl dt dd table tbody tr figure pre center hr "
-    "address details summary fieldset body html title caption".split()
+_HIDDEN = frozenset(_HIDDEN_TEXT.split())
+_PARAGRAPHS_TEXT = (
+    "p div section article main aside header footer blockquote ul ol li dl dt dd table tbody tr figure pre "
+    "center hr address details summary fieldset body html title caption"
 )
+_PARAGRAPHS = frozenset(_PARAGRAPHS_TEXT.split())
 _HEADS = {f"h{level}": "#" * level for level in range(1, 7)}
-_VOID = frozenset("br img hr input meta link col area base embed source track wbr param".split())
+_VOID_TEXT = "br img hr input meta link col area base embed source track wbr param"
+_VOID = frozenset(_VOID_TEXT.split())
 _SPACE = re.compile(r"[ \t\r\n\f]+")
 _NOTE_TYPES = ("noteref", "doc-noteref", "pagebreak", "doc-pagebreak", "toc", "doc-toc", "landmarks", "page-list")
 _NOTE = re.compile(r"[\[(]?(?:\d{1,4}|[*†‡§]{1,3})[\])]?$")
@@ -231,7 +234,7 @@ def _local(tag: object) -> str:
 
 def html_text(pieces: Iterable[str], where: str) -> Iterator[str]:
     """HTML in pieces as text in pieces. CorpusError where the parser gives up."""
-    from lxml import etree
+    from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 
     seen = Visible()
     parser = etree.HTMLParser(target=seen, huge_tree=False, no_network=True, encoding="utf-8", remove_pis=True)

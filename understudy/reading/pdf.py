@@ -12,6 +12,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import IO, Any
 
 from understudy.errors import CorpusError
@@ -115,14 +116,15 @@ _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi",
 # Headers and page numbers -------------------------------------------------------------------------------------------
 
 _NUMBER = re.compile(
-    r"[\[(—–\- ]*(?:(?:page|seite|p\.)\s*)?(?:\d{1,4}|[ivxlc]{1,7})(?:\s*(?:/|of|von)\s*\d{1,4})?[\])—–\- ]*$", re.I
+    r"[\[(—–\- ]*(?:(?:page|seite|p\.)\s*)?(?:\d{1,4}|[ivxlc]{1,7})(?:\s*(?:/|of|von)\s*\d{1,4})?[\])—–\- ]*$",
+    re.IGNORECASE,
 )
 
 
 def without_headers(pages: Sequence[Sequence[Row]]) -> list[list[Row]]:
     """The pages without the rows that are not part of the text: page numbers, and what stands at a page's edge.
 
-    A running header comes again on three pages at least, at the same height and apart from the text; numbers in it differ.
+    A running header comes again on three pages at least, at the same height and apart from the text.
     """
     step = _line_step(pages)
     edges = [_edges(page, step) for page in pages]
@@ -139,7 +141,7 @@ def _line_step(pages: Sequence[Sequence[Row]]) -> float:
     steps = [
         round(above.y - below.y, 1)
         for page in pages[:200]
-        for above, below in zip(page, page[1:], strict=False)
+        for above, below in pairwise(page)
         if 4 < above.y - below.y < 60
     ]
     return statistics.median_low(steps) if steps else 12.0
@@ -150,7 +152,7 @@ def _edges(page: Sequence[Row], step: float) -> list[tuple[Row, tuple[str, int]]
     ordered = sorted(page, key=lambda row: -row.y)
     found: list[Row] = []
     for rows in (ordered, ordered[::-1]):
-        for row, inner in zip(rows[:2], rows[1:3], strict=False):
+        for row, inner in pairwise(rows[:3]):
             if abs(row.y - inner.y) <= 1:
                 found.append(row)
                 continue
@@ -164,7 +166,8 @@ def _edges(page: Sequence[Row], step: float) -> list[tuple[Row, tuple[str, int]]
 # Paragraphs ---------------------------------------------------------------------------------------------------------
 
 _CUE = re.compile(
-    r"(?:[^\W\d_][^\W\d_.'’ -]{0,30}(?: [^\W\d_]{1,20}){0,2}(?: ?\([^()]{1,60}\))?[:：]|[^\W\d_a-z]{2,}(?:[ '’-][^\W\d_a-z]{1,}){0,3}\.?$)"
+    r"(?:[^\W\d_][^\W\d_.'’ -]{0,30}(?: [^\W\d_]{1,20}){0,2}(?: ?\([^()]{1,60}\))?[:：]"
+    r"|[^\W\d_a-z]{2,}(?:[ '’-][^\W\d_a-z]{1,}){0,3}\.?$)"
 )
 _HYPHEN = re.compile(r"([^\W\d_]+)[-\u2010\u00ad]$")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
@@ -211,9 +214,9 @@ def _joint(above: Row, row: Row, left: float, full: int, step: float, turned: bo
     indented = row.x > left + 5 and (above.x <= left + 5 or above.text[-1] in _TERMINAL)
     new = ""
     if not broken:
-        if not turned and (gap > 1.45 * step or gap < -1):
-            new = "\n\n"
-        elif indented and (above.text[-1] in _TERMINAL or row.text[0] in _OPENS or not turned):
+        if (not turned and (gap > 1.45 * step or gap < -1)) or (
+            indented and (above.text[-1] in _TERMINAL or row.text[0] in _OPENS or not turned)
+        ):
             new = "\n\n"
         elif _CUE.match(row.text) or (above.text[-1] in _TERMINAL and len(above.text) < 0.75 * full):
             new = "\n\n" if turned else "\n"

@@ -28,7 +28,7 @@ MOST_UNPACKED = 4 << 30
 """Bytes of a packed file that must be read in any order (a Parquet file within gzip)."""
 FREE_UNPACKED = 16 << 20
 MOST_RATIO = 200
-"""A packed file of more than 16 MB may grow to so many times its size; text shrinks to a third or, at most, to a 30th."""
+"""A packed file of more than 16 MB may grow to so many times its size; text shrinks to a third, at most to a 30th."""
 HEAD = 1 << 16
 
 
@@ -39,7 +39,7 @@ def opened(location: str) -> Iterator[Source]:
         file: IO[bytes] = _fetched(location)
     else:
         try:
-            file = Path(location).open("rb")
+            file = Path(location).open("rb")  # noqa: SIM115 - closed below, as a fetched one is
         except OSError as error:
             raise CorpusError(f"{location}: cannot be read ({error.strerror})") from error
     with file:
@@ -76,7 +76,7 @@ class Source:
     def digest(self) -> str:
         """SHA-256 (hex) of the bytes as they lie there."""
         self.file.seek(0)
-        return hashlib.file_digest(self.file, "sha256").hexdigest()
+        return hashlib.file_digest(self.file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
 
     @cached_property
     def head(self) -> bytes:
