@@ -29,6 +29,7 @@ from jobs.stage import (
 )
 from understudy.adapter import seal
 from understudy.base import Base, resolve
+from understudy.cards import CardFile, read_card_file
 from understudy.catalog import Catalog
 from understudy.conversation import Conversation
 from understudy.errors import InputError
@@ -57,8 +58,10 @@ def run_publish(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
     store = Store.open(recipe.store, folder)
     base = resolve(recipe.model, folder)
     everyone = chosen_cast(recipe, store, ())
-    cast = {entry.name: cast_entry_persona(entry, recipe) for entry in chosen_cast(recipe, store, personas)}
-    units = [_unit(store, recipe, base, persona) for persona in cast.values()]
+    entries = chosen_cast(recipe, store, personas)
+    cast = {entry.name: cast_entry_persona(entry, recipe) for entry in entries}
+    files = {e.name: read_card_file(recipe.path_of(e.card)) for e in entries if e.card}
+    units = [_unit(store, recipe, base, persona, files.get(persona.name)) for persona in cast.values()]
     todo, done = split_done(store, units, force)
     # What was published once is on stage only as long as nothing else was published after it.
     latest = read_latest(store, recipe.name, "publish")
@@ -67,7 +70,7 @@ def run_publish(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
     if done:
         say("publish", f"{len(done)} of {len(units)} personas up to date, skipped")
     if todo:
-        _publish(store, recipe, base, [(unit, cast[unit.name]) for unit in todo])
+        _publish(store, recipe, base, [(unit, cast[unit.name]) for unit in todo], files)
     fingerprints = {unit.name: unit.fingerprint for unit in units}
     write_latest(store, recipe.name, "publish", fingerprints, [entry.name for entry in everyone])
     records = {unit.name: unit.record(store) for unit in units}
@@ -76,7 +79,7 @@ def run_publish(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
     return StageResult("publish", store, recipe.name, fingerprints, made, counts, time.time() - began)
 
 
-def _unit(store: Store, recipe: Recipe, base: Base, persona: Persona) -> Unit:
+def _unit(store: Store, recipe: Recipe, base: Base, persona: Persona, file: CardFile | None) -> Unit:
     _, trained = finished_record(store, recipe.name, "train", persona.name, "understudy train")
     _, evaluated = finished_record(store, recipe.name, "evaluate", persona.name, "understudy evaluate")
     config = {
@@ -85,6 +88,8 @@ def _unit(store: Store, recipe: Recipe, base: Base, persona: Persona) -> Unit:
         "template_kwargs": dict(recipe.model.template_kwargs),
         **recipe.publish.model_dump(mode="json"),
     }
+    if file is not None and not file.bare:
+        config["card_file"] = file.digest
     inputs = {name: trained.outputs[name] for name in ADAPTER_FILES}
     if evaluated.inputs["adapter"] != digest_of(inputs):
         raise InputError(f"{persona.name}: its newest adapter was not evaluated; run `understudy evaluate` first")
@@ -92,13 +97,19 @@ def _unit(store: Store, recipe: Recipe, base: Base, persona: Persona) -> Unit:
     return Unit(recipe.name, "publish", VERSION, persona.name, config, inputs, tuple(trained.rights))
 
 
-def _publish(store: Store, recipe: Recipe, base: Base, todo: Sequence[tuple[Unit, Persona]]) -> None:
+def _publish(
+    store: Store, recipe: Recipe, base: Base, todo: Sequence[tuple[Unit, Persona]], files: Mapping[str, CardFile]
+) -> None:
     started = time.time()
     config = recipe.publish
+    catalog = Catalog(store)
     with tempfile.TemporaryDirectory(prefix="understudy-publish-") as scratch:
+        for unit, persona in todo:
+            if unit.name in files:
+                catalog.put_card_file(catalog.put_card(persona.to_card()), files[unit.name])
         items = [_item(store, recipe, persona, Path(scratch) / persona.name) for _, persona in todo]
         releases, entry = publish_cast(
-            Catalog(store),
+            catalog,
             items,
             base,
             recipe.model.template_kwargs,
@@ -117,7 +128,7 @@ def _publish(store: Store, recipe: Recipe, base: Base, todo: Sequence[tuple[Unit
 
 
 def _item(store: Store, recipe: Recipe, persona: Persona, folder: Path) -> Item:
-    key, _ = finished_record(store, recipe.name, "train", persona.name, "understudy train")
+    key, trained = finished_record(store, recipe.name, "train", persona.name, "understudy train")
     _, evaluated = finished_record(store, recipe.name, "evaluate", persona.name, "understudy evaluate")
     folder.mkdir()
     for name in ADAPTER_FILES:
@@ -131,6 +142,7 @@ def _item(store: Store, recipe: Recipe, persona: Persona, folder: Path) -> Item:
         scores={name: scores[name] for name in ("base", "prompted", "own", "gain") if name in scores},
         questions=questions,
         record=f"{key}/record.json",
+        rights=tuple(trained.rights),
     )
 
 
@@ -157,6 +169,8 @@ class Item:
     """What a visitor may ask first; empty: the card's."""
     record: str | None = None
     """Store key of the record of the adapter's training."""
+    rights: tuple[dict[str, str], ...] = ()
+    """Source, licence, holder and note of what it was trained on."""
 
 
 def publish_cast(
@@ -210,6 +224,7 @@ def release_of(
             template_kwargs=template_kwargs,
             scores=dict(item.scores),
             record=item.record,
+            rights=item.rights,
         )
         manifest, digest = catalog.put_adapter(folder)
     name = item.persona.name

@@ -56,8 +56,13 @@ class Unit:
         return output_key(self.recipe, self.stage, self.fingerprint)
 
     def record(self, store: Store) -> Record | None:
-        """The finished output's record, or None."""
-        return read_record(store, self.key)
+        """The finished output's record, or None; its rights are brought up to what the recipe says now."""
+        found = read_record(store, self.key)
+        if found is not None and found.rights != list(self.rights):
+            # Rights are no part of the fingerprint: a corrected licence makes nothing anew, but is said everywhere.
+            found = found.model_copy(update={"rights": list(self.rights)})
+            write_record(store, self.key, found)
+        return found
 
     def finish(self, store: Store, outputs: Mapping[str, str], counts: Mapping[str, Any], started: float) -> Record:
         """Write the record, which makes the output exist. `started`: time.time() at the unit's beginning."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ class Manifest(BaseModel):
     scores: dict[str, Any] = {}
     record: str | None = None
     """Store key of the training record."""
+    rights: tuple[dict[str, str], ...] = ()
+    """Source, licence, holder and note of every text that this was trained on, as far as the recipe says."""
 
 
 def version_of(weights_digest: str, config: dict[str, Any], base_identity: str) -> str:
@@ -74,6 +77,7 @@ def seal(
     template_kwargs: dict[str, Any] | None = None,
     scores: dict[str, Any] | None = None,
     record: str | None = None,
+    rights: Sequence[Mapping[str, str]] = (),
 ) -> Manifest:
     """Make `folder`, as PEFT saved it, an adapter version: tidy its settings, write manifest.json, verify the whole.
 
@@ -99,6 +103,7 @@ def seal(
         template_kwargs=template_kwargs or {},
         scores=scores or {},
         record=record,
+        rights=tuple(dict(one) for one in rights),
     )
     (folder / MANIFEST_NAME).write_bytes(json_bytes(manifest.model_dump(mode="json")))
     return verify(folder)

@@ -3,6 +3,7 @@
     catalog/log/<n>.json          entry n, created with put-if-absent; one entry per change, a whole cast is one entry
     catalog/snapshots/<n>.json    the state after entry n, every 100 entries, so that a reader need not start at 1
     catalog/cards/<sha256>.json   character cards by the digest of their bytes
+    catalog/cards/<sha256>.zip    picture and assets that such a card came with
     adapters/<persona>/<version>/ adapter versions (understudy/adapter.py), the manifest written last
 
 Nothing is ever overwritten: a new version is a new folder, an alias moves by a new entry, a rollback is a new entry.
@@ -17,14 +18,15 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from understudy import adapter
+from understudy import adapter, cards
+from understudy.cards import CardFile
 from understudy.errors import AdapterError, CatalogError, MissingError, StoreError
 from understudy.names import is_name
 from understudy.record import canonical
@@ -77,6 +79,20 @@ class Catalog:
                 f"{self.store.uri_of(card_key(digest))}: is damaged; run `understudy publish RECIPE --force`"
             )
         return json.loads(data)
+
+    def put_card_file(self, digest: str, file: CardFile) -> None:
+        """Keep picture and assets that the card of that digest came with; nothing for a card that came alone."""
+        if not file.bare:
+            self.store.put(card_file_key(digest), cards.packed(file))
+
+    def card_file(self, digest: str) -> CardFile:
+        """The card of that digest with the picture and assets that it came with, if it did."""
+        card = self.card(digest)
+        try:
+            kept = self.store.get(card_file_key(digest))
+        except MissingError:
+            return CardFile(card)
+        return replace(cards.unpacked(kept, self.store.uri_of(card_file_key(digest))), card=card)
 
     def put_adapter(self, folder: Path) -> tuple[adapter.Manifest, str]:
         """Copy a sealed adapter folder into the store, its manifest last; returns the manifest and its digest.
@@ -235,6 +251,11 @@ def snapshot_key(n: int) -> str:
 def card_key(digest: str) -> str:
     """Where the card of that digest lives."""
     return f"catalog/cards/{digest}.json"
+
+
+def card_file_key(digest: str) -> str:
+    """Where picture and assets of the card of that digest live."""
+    return f"catalog/cards/{digest}.zip"
 
 
 def _check_alias(alias: str | None) -> None:

@@ -1,20 +1,20 @@
 """A persona: who speaks, and how it is shown and prompted.
 
-A Character Card V2 goes in and out without loss: fields that we do not know stay in `card` and come back as they were.
-What a cast entry says wins over its card.
+A Character Card (V1, V2, V3) goes in and out without loss: fields that we do not know stay in `card` and come back as
+they were. What a cast entry says wins over its card.
 """
 
 from __future__ import annotations
 
 import difflib
 import itertools
-import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from understudy.cards import SUFFIXES, card_data, is_nested, read_card
 from understudy.errors import PersonaError, RecipeError
 from understudy.names import expanded, is_name, slug
 
@@ -66,17 +66,16 @@ class Persona(BaseModel):
 
     @classmethod
     def from_card(cls, card: dict[str, Any], name: str | None = None, where: str = "card") -> Persona:
-        """A persona from a Character Card V2 (a V1 card's flat fields are read as well).
+        """A persona from a Character Card V2 or V3 (a V1 card's flat fields are read as well).
 
         Raises PersonaError naming `where` and the field that does not hold.
         """
         if not isinstance(card, dict):
             raise PersonaError(f"{where}: a character card is a JSON object; found {type(card).__name__}")
         spec = card.get("spec")
-        data = card.get("data") if spec is not None else card
-        if spec is not None and (not str(spec).startswith("chara_card_v") or not isinstance(data, dict)):
+        if spec is not None and not (str(spec).startswith("chara_card_v") and is_nested(card)):
             raise PersonaError(f"{where}: spec {spec!r} without a data object is no character card; expected {SPEC}")
-        assert isinstance(data, dict)
+        data = card_data(card)
         for field in ("name", "description", "personality", "scenario", "first_mes", "mes_example", "system_prompt"):
             if not isinstance(data.get(field, ""), str):
                 raise PersonaError(f"{where}: {field} must be text; found {type(data[field]).__name__}")
@@ -100,9 +99,15 @@ class Persona(BaseModel):
             card=card,
         )
 
+    @property
+    def called(self) -> str:
+        """What `{{char}}` stands for: the nickname of a V3 card, else the display name."""
+        nickname = card_data(self.card).get("nickname")
+        return nickname.strip() if isinstance(nickname, str) and nickname.strip() else self.display_name
+
     def to_card(self) -> dict[str, Any]:
-        """A Character Card V2; what came in with the card and was not changed goes out as it was."""
-        came = self.card if self.card.get("spec") is not None else {"data": dict(self.card)}
+        """A card of the version that came in, else V2; what came with it and was not changed goes out as it was."""
+        came = self.card if is_nested(self.card) else {"data": dict(self.card)}
         inner = came.get("data")
         data: dict[str, Any] = dict(inner) if isinstance(inner, dict) else {}
         fields: dict[str, Any] = {
@@ -129,24 +134,6 @@ class Persona(BaseModel):
         data["extensions"] = extensions
         rest = {k: v for k, v in came.items() if k != "data"}
         return {"spec": SPEC, "spec_version": "2.0", **rest, "data": data}
-
-
-def read_card(path: Path) -> dict[str, Any]:
-    """The JSON of a card file; PersonaError in one line when it is missing, or no JSON object that can be kept."""
-    from understudy.record import canonical
-
-    try:
-        card = json.loads(path.read_bytes().decode("utf-8-sig"), parse_constant=_refuse_constant)
-        canonical(card)  # a number beyond all bounds and half a surrogate pair are refused here, not at publish
-    except FileNotFoundError:
-        raise PersonaError(f"{path}: no such card; fix the path in the cast, or remove `card`") from None
-    except (RecursionError, ValueError) as error:
-        raise PersonaError(f"{path}: is not a JSON card ({error}); export it as Character Card V2 JSON") from None
-    except OSError as error:
-        raise PersonaError(f"{path}: cannot be read ({error.strerror})") from None
-    if not isinstance(card, dict):
-        raise PersonaError(f"{path}: a character card is a JSON object; found {type(card).__name__}")
-    return card
 
 
 def cast_entry_persona(entry: CastEntry, recipe: Recipe) -> Persona:
@@ -215,10 +202,12 @@ def _cast_files(recipe: Recipe, pattern: str) -> tuple[CastEntry, ...]:
 
     paths = [Path(p) for p in sorted(glob.glob(str(recipe.path_of(pattern)), recursive=True))]  # noqa: PTH207 - may be absolute
     if not paths:
-        raise PersonaError(f"cast: {recipe.path_of(pattern)} matches no file; name a cast list (YAML) or cards (JSON)")
+        raise PersonaError(
+            f"cast: {recipe.path_of(pattern)} matches no file; name a cast list (YAML) or cards (JSON, PNG, CHARX)"
+        )
     entries: list[CastEntry] = []
     for path in paths:
-        if path.suffix == ".json":
+        if path.suffix.lower() in SUFFIXES:
             persona = Persona.from_card(read_card(path), None, str(path))
             name = path.stem if is_name(path.stem) else persona.name
             entries.append(CastEntry(name=name, aliases=(persona.display_name,), card=str(path.resolve())))
@@ -267,10 +256,6 @@ def chosen(entries: tuple[CastEntry, ...], names: tuple[str, ...]) -> tuple[Cast
             hint = f"did you mean {near[0]}?" if near else f"the cast is: {', '.join(known[:12])}"
             raise PersonaError(f"--persona {name}: is not in the cast; {hint}")
     return tuple(entry for entry in entries if not names or entry.name in names)
-
-
-def _refuse_constant(word: str) -> float:
-    raise ValueError(f"{word} is no JSON value")
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated
 
@@ -20,47 +19,86 @@ from understudy.cli.options import (
 )
 
 app = typer.Typer(
-    help="Character Card V2: export from the catalog, import into a cast.", no_args_is_help=True, rich_markup_mode=None
+    help="Character Cards V1 to V3 (JSON, PNG, CHARX): export from the catalog, import into a cast, convert.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
+
+Spec = Annotated[
+    str | None,
+    typer.Option("--spec", metavar="VERSION", help="v1, v2 or v3; default: the card's own (CHARX: v3)."),
+]
+Picture = Annotated[Path | None, typer.Option("--image", metavar="FILE", help="A picture in place of the card's own.")]
 
 
 @app.command("export")
 def export_card(
     persona: Annotated[str, typer.Argument(metavar="PERSONA", show_default=False)],
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Default: stdout.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Ends in .json, .png or .charx; default: JSON on stdout."),
+    ] = None,
+    spec: Spec = None,
+    image: Picture = None,
     store: StoreUri = None,
 ) -> None:
-    """The Character Card V2 (JSON) of a published persona.
+    """The character card of a published persona, with the picture and assets that it came with.
 
-    Example: understudy cards export bram -o bram.json
+    Example: understudy cards export bram -o bram.png
     """
+    from understudy.cards import as_version, write_card_file
     from understudy.catalog import Catalog
 
     catalog = Catalog(open_store(store))
     name, _, selector = persona.partition("@")
-    card = catalog.card(catalog.refresh().resolve(name, selector or None).card)
+    digest = catalog.refresh().resolve(name, selector or None).card
     if out is None:
-        print_json(card)
+        card = catalog.card(digest)
+        print_json(card if spec is None else as_version(card, spec))
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json_module.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    print(out)
+    print(write_card_file(out, catalog.card_file(digest), spec, _bytes_of(image)))
+
+
+@app.command("convert")
+def convert_card(
+    card: Annotated[Path, typer.Argument(metavar="CARD", help="JSON, PNG or CHARX.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Ends in .json, .png or .charx.")],
+    spec: Spec = None,
+    image: Picture = None,
+) -> None:
+    """A card in another version or container; fields that we do not know stay.
+
+    Example: understudy cards convert bram.png -o bram.charx
+    """
+    from understudy.cards import read_card_file, write_card_file
+    from understudy.errors import InputError
+    from understudy.persona import Persona
+
+    if out.exists() and out.samefile(card):
+        raise InputError(f"{out}: is the card that is read; name another file")
+    file = read_card_file(card)
+    Persona.from_card(file.card, None, str(card))
+    print(write_card_file(out, file, spec, _bytes_of(image)))
 
 
 @app.command("import")
 def import_cards(
-    cards: Annotated[list[Path], typer.Argument(metavar="CARD...", help="Character cards (JSON).", show_default=False)],
+    cards: Annotated[
+        list[Path],
+        typer.Argument(metavar="CARD...", help="Character cards (JSON, PNG, CHARX).", show_default=False),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The cast list to write (YAML).")],
 ) -> None:
     """Make a cast list of cards; a recipe takes it as `cast: FILE`.
 
-    Example: understudy cards import bram.json oda.json -o cast.yaml
+    Example: understudy cards import bram.png oda.json -o cast.yaml
     """
     from ruamel.yaml import YAML
 
+    from understudy.cards import read_card
     from understudy.errors import InputError, PersonaError
     from understudy.names import is_name
-    from understudy.persona import Persona, read_card
+    from understudy.persona import Persona
 
     if out.exists():
         raise InputError(f"{out}: exists already; name another file")
@@ -70,7 +108,8 @@ def import_cards(
         name = path.stem if is_name(path.stem) else persona.name
         if any(entry["name"] == name for entry in entries):
             raise PersonaError(f"{path}: {name} occurs twice; rename one of the files")
-        entries.append({"name": name, "aliases": [persona.display_name], "card": str(path.resolve())})
+        aliases = list(dict.fromkeys([persona.display_name, persona.called]))
+        entries.append({"name": name, "aliases": aliases, "card": str(path.resolve())})
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", encoding="utf-8") as file:
         YAML().dump(entries, file)
@@ -96,3 +135,13 @@ def show_cast(recipe: RecipePath, overrides: Overrides = None, json: Json = Fals
         print(f"{persona.name} ({persona.display_name}); in the text: {', '.join(persona.aliases) or '-'}")
         print(f"  system:   {' '.join(system_text(persona).split())}")
         print(f"  greeting: {' '.join(greeting_text(persona).split()) or '-'}")
+
+
+def _bytes_of(path: Path | None) -> bytes | None:
+    from understudy.errors import InputError
+
+    if path is None:
+        return None
+    if not path.is_file():
+        raise InputError(f"--image {path}: no such file")
+    return path.read_bytes()

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from understudy.release import Entry, Release, State
 
 app = typer.Typer(
-    help="Personas on stage: list, show, alias, rollback, verify.", no_args_is_help=True, rich_markup_mode=None
+    help="Personas on stage: list, show, alias, rollback, verify, affected.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 PersonaName = Annotated[str, typer.Argument(metavar="PERSONA", show_default=False)]
@@ -119,6 +121,31 @@ def verify(store: StoreUri = None, json: Json = False) -> None:
     else:
         print("\n".join(faults) if faults else "every entry, card and adapter is as it was published")
     raise typer.Exit(1 if faults else 0)
+
+
+@app.command("affected")
+def show_affected(
+    work: Annotated[str, typer.Option("--work", metavar="NAME", help="A work, or a mixed-in source.")],
+    store: StoreUri = None,
+    json: Json = False,
+) -> None:
+    """Everything made from a work: outputs, adapters, what is on stage; over all recipes of the store.
+
+    Example: understudy catalog affected --work the-lamp-on-the-quay
+    """
+    from understudy.affected import affected
+
+    found = affected(open_store(store), work)
+    if json:
+        print_json(found.as_json())
+        return
+    for rights in found.rights:
+        print("; ".join(f"{name}: {value}" for name, value in rights.items() if value))
+    for one in found.outputs:
+        print(f"{one.stage:<9} {one.unit:<32} {'' if one.current else '(earlier) '}{one.key}")
+    for version in found.versions:
+        shown = ", ".join(version.aliases) or "not on stage"
+        print(f"{'version':<9} {version.persona}@{version.version:<20} {shown}")
 
 
 def _catalog(store: str | None) -> Catalog:
