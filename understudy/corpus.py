@@ -24,7 +24,18 @@ from understudy.reading.stretches import limited
 from understudy.reading.works import How, read_works
 from understudy.recipe import CorpusEntry, Recipe
 
-__all__ = ["Decoded", "Work", "check", "decode", "find_files", "find_works", "load", "options_of", "work_names"]
+__all__ = [
+    "Decoded",
+    "Work",
+    "check",
+    "decode",
+    "find_files",
+    "find_works",
+    "load",
+    "options_of",
+    "read_bytes",
+    "work_names",
+]
 
 SUFFIXES = tuple(name for name, form in FORMATS.items() if form not in TABLES)
 """What a folder's texts end in, `.gz` apart; a file or a glob may name any other."""
@@ -171,6 +182,12 @@ def _shared(files: Sequence[PurePosixPath]) -> int:
 def options_of(entry: CorpusEntry) -> Options:
     """How a file of this entry is read."""
     return Options(entry.encoding, entry.column, entry.speaker_column, entry.cut)
+
+
+def read_bytes(location: str, most: int = 1 << 30) -> bytes:
+    """The bytes at a path or s3:// URI, unpacked; CorpusError where there is nothing, or more than `most`."""
+    with opened(location) as source:
+        return source.data(most)
 
 
 def load(work: Work) -> Decoded:
