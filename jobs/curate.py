@@ -1,54 +1,62 @@
-"""The curate stage: lines to conversations, one dataset per persona.
+"""The curate stage: lines and conversations to one dataset per persona, cleaned, deduplicated, mixed and split.
 
     runs/<recipe>/curate/<fingerprint>/conversations.parquet   what training and evaluation read, both splits
-    runs/<recipe>/curate/<fingerprint>/dropped.parquet         every row that a filter kept out, with its reason
+    runs/<recipe>/curate/<fingerprint>/dropped.parquet         every row that a rule kept out, with its reason
 
-A persona's inputs are the works in which it speaks, seen as it sees them (`dataset.persona_view`): another persona's
-alias changes nothing here.
+It reads what extract left (lines, or conversations that somebody made), what augment generated, the mix entries of the
+recipe, and what a person decided in review. A persona's inputs are what it sees of them (`dataset.persona_view` for
+lines): another persona's alias, conversation or review changes nothing here.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.cast import chosen_cast
-from jobs.stage import StageResult, Unit, finished_record, read_latest, say, split_done, write_latest
+from jobs.curate_sources import Parts, Sources, check_augmented, sources_of
+from jobs.near_duplicates import bands_of
+from jobs.stage import StageResult, Unit, say, split_done, write_latest
 from understudy.base import TINY
-from understudy.dataset import check_version, conversations_table, curate, dropped_table
-from understudy.errors import InputError, PersonaError
+from understudy.dataset import Curated, conversations_table, dropped_table
+from understudy.errors import PersonaError
 from understudy.lexicon import unknown_share
-from understudy.recipe import CurateConfig, Recipe
+from understudy.persona import Persona, cast_entry_persona
+from understudy.prompts import system_text
+from understudy.recipe import Recipe
 from understudy.record import digest_of, table_digest
+from understudy.samples import General, Setting, assemble
 from understudy.store import Store
 
-VERSION = 1
+if TYPE_CHECKING:
+    from jobs.mix import Source
+
+VERSION = 2
 MOST_FOREIGN = 0.1
 """With more words than this that the embedded base does not know, its persona will not make sense."""
 
 
 def run_curate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False) -> StageResult:
-    """Curate the cast of `recipe`, or only `personas`; a persona without changed lines is skipped.
+    """Curate the cast of `recipe`, or only `personas`; a persona of whom nothing changed is skipped.
 
-    Raises PersonaError when a persona has no line, or nothing to learn is left of its lines.
+    Raises InputError when a stage before has not been run, PersonaError when there is nothing of a persona, or nothing
+    to learn is left of it.
     """
     began = time.time()
     store = Store.open(recipe.store, Path(recipe.folder or "."))
-    views, rights = _views(store, recipe)
     everyone = chosen_cast(recipe, store, ())
     cast = chosen_cast(recipe, store, personas)
-    units = [_unit(recipe, entry.name, views.get(entry.name, {}), rights) for entry in cast]
+    check_augmented(store, recipe, cast)
+    sources = sources_of(store, recipe, cast)
+    mix = _opened_mix(recipe)
+    people = {entry.name: cast_entry_persona(entry, recipe) for entry in cast}
+    units = [_unit(recipe, people[entry.name], sources.of(entry.name), mix) for entry in cast]
     todo, done = split_done(store, units, force)
     for unit in todo:
-        record = _curate_one(store, recipe.curate, unit, views[unit.name])
-        counts = record["turns"]
-        dropped = sum(record["dropped"].values())
-        say(
-            "curate",
-            f"{unit.name}: {counts['train']} answers to learn, {counts['heldout']} held out, {dropped} dropped",
-        )
+        _tell(unit.name, _curate_one(store, recipe, unit, people[unit.name], sources, mix))
     if todo and recipe.model.base == TINY:
         _warn_of_foreign_words(store, todo)
     if done:
@@ -57,9 +65,32 @@ def run_curate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fal
     per_persona = {unit.name: unit.record(store) for unit in units}
     counts = {name: record.counts for name, record in per_persona.items() if record}
     made = tuple(unit.name for unit in todo)
-    return StageResult(
-        "curate", store, recipe.name, {u.name: u.fingerprint for u in units}, made, counts, time.time() - began
-    )
+    units_by_name = {u.name: u.fingerprint for u in units}
+    details = _review_details(sources)
+    return StageResult("curate", store, recipe.name, units_by_name, made, counts, time.time() - began, details)
+
+
+def _opened_mix(recipe: Recipe) -> list[Source]:
+    if not recipe.curate.mix:
+        return []
+    from jobs.mix import open_mix
+
+    return open_mix(recipe)
+
+
+def _tell(persona: str, counts: Mapping[str, Any]) -> None:
+    turns, overlap = counts["turns"], counts["overlap"]
+    text = f"{turns['train']} answers to learn, {turns['heldout']} held out, {sum(counts['dropped'].values())} dropped"
+    if counts["mended"]:
+        text += f", {sum(counts['mended'].values())} mended"
+    say("curate", f"{persona}: {text}")
+    made = {source: n for source, n in overlap["by_source"].items() if source != "lines"}
+    if made:
+        shown = ", ".join(f"{n} in {source}" for source, n in made.items())
+        say("curate", f"{persona}: training holds pieces of the held-out answers: {shown}")
+    for one in counts["mix"]:
+        if one["taken"] < one["wanted"]:
+            say("curate", f"{persona}: {one['name']} gave {one['taken']} of {one['wanted']} conversations to mix in")
 
 
 def _warn_of_foreign_words(store: Store, todo: Sequence[Unit]) -> None:
@@ -73,61 +104,69 @@ def _warn_of_foreign_words(store: Store, todo: Sequence[Unit]) -> None:
             say("curate", f"{text}; a real base: model.base=Qwen/Qwen3-0.6B")
 
 
-Views = dict[str, dict[str, tuple[str, str]]]
-"""By persona and work: (key of the lines table, digest of the persona's view of it)."""
+def _review_details(sources: Sources) -> dict[str, Any]:
+    """Decisions of the review that apply to nothing, and entries that are none; said once for the whole stage."""
+    stale, unreadable = sources.stale, sources.overlay.unreadable
+    if stale:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(one["reason"] for one in stale).most_common())
+        say("curate", f"review: {len(stale)} decisions about lines apply to nothing now ({reasons})")
+    for one in unreadable[:3]:
+        say("curate", f"review: {one}")
+    found = {"stale": stale, "unreadable": list(unreadable)}
+    return {"review": found} if stale or unreadable else {}
 
 
-def _views(store: Store, recipe: Recipe) -> tuple[Views, dict[str, list[dict[str, str]]]]:
-    """What each persona sees of which work, and the rights by work."""
-    latest = read_latest(store, recipe.name, "extract")
-    if not latest:
-        raise InputError(f"{recipe.name}: extract has not been run; run `understudy extract` with this recipe first")
-    views: Views = {}
-    rights: dict[str, list[dict[str, str]]] = {}
-    for work in sorted(latest):
-        key, record = finished_record(store, recipe.name, "extract", work, "understudy extract")
-        rights[work] = record.rights
-        for persona, digest in record.counts["views"].items():
-            views.setdefault(persona, {})[work] = (f"{key}/lines.parquet", digest)
-    return views, rights
+def _unit(recipe: Recipe, persona: Persona, parts: Parts, mix: Sequence[Source]) -> Unit:
+    if not parts:
+        raise PersonaError(
+            f"{persona.name}: has no line in any work; check its aliases with `understudy recipe new TEXT`"
+        )
+    made = bool(parts.imported or parts.generated or mix)
+    inputs = {work: part.digest for work, part in parts.lines.items()}
+    inputs |= {f"conversations:{unit}": part.digest for unit, part in parts.imported.items()}
+    inputs |= {f"augment:{unit}": part.digest for unit, part in parts.generated.items()}
+    inputs |= {f"mix:{at}:{source.name}": source.digest for at, source in enumerate(mix)}
+    inputs |= {f"review:{work}": digest for work, digest in parts.review.items()}
+    config: dict[str, Any] = {"persona": persona.name, **recipe.curate.model_dump(mode="json")}
+    if made or any("lines" in rule.sources for rule in _rules(recipe)):
+        # Cleaning compares answers with these; lines alone are not made anew because a card was edited.
+        inputs["system"] = digest_of([system_text(persona), _names(persona)])
+        config["language"] = _language(recipe)
+    every = (*parts.lines.values(), *parts.imported.values(), *parts.generated.values())
+    rights = [one for part in every for one in part.rights] + [s.rights for s in mix if s.rights]
+    kept = {digest_of(one): one for one in rights}
+    return Unit(recipe.name, "curate", VERSION, persona.name, config, inputs, tuple(kept.values()))
 
 
-def _unit(
-    recipe: Recipe,
-    persona: str,
-    view: Mapping[str, tuple[str, str]],
-    rights: Mapping[str, list[dict[str, str]]],
-) -> Unit:
-    if not view:
-        raise PersonaError(f"{persona}: has no line in any work; check its aliases with `understudy recipe new TEXT`")
-    inputs = {work: digest for work, (_, digest) in view.items()}
-    config: dict[str, Any] = {"persona": persona, **recipe.curate.model_dump(mode="json")}
-    kept = {digest_of(one): one for work in view for one in rights[work]}
-    return Unit(recipe.name, "curate", VERSION, persona, config, inputs, tuple(kept.values()))
+def _rules(recipe: Recipe) -> list[Any]:
+    clean = recipe.curate.clean
+    return [rule for name in type(clean).model_fields if (rule := getattr(clean, name)) is not None]
+
+
+def _names(persona: Persona) -> tuple[str, ...]:
+    return (persona.display_name, *persona.aliases)
+
+
+def _language(recipe: Recipe) -> str:
+    """The language that all corpus entries with a known one agree on."""
+    known = {entry.language for entry in recipe.corpus} - {"auto"}
+    return known.pop() if len(known) == 1 else ""
 
 
 def _curate_one(
-    store: Store, config: CurateConfig, unit: Unit, view: Mapping[str, tuple[str, str]]
+    store: Store, recipe: Recipe, unit: Unit, persona: Persona, sources: Sources, mix: Sequence[Source]
 ) -> Mapping[str, Any]:
     started = time.time()
-    rows: list[dict[str, Any]] = []
-    for key, _ in view.values():
-        table = store.read_table(key)
-        check_version(table, store.uri_of(key))
-        rows.extend(table.to_pylist())
-    curated = curate(
-        rows,
-        unit.name,
-        window=config.window,
-        heldout=config.heldout,
-        seed=config.seed,
-        min_chars=config.min_chars,
-        max_repeats=config.max_repeats,
+    aside: Counter[str] = Counter()
+    setting = Setting(
+        unit.name, recipe.curate, system_text(persona), _names(persona), _language(recipe), sources.overlay
     )
+    generals = [_general(source, unit.name, recipe.curate.seed, aside) for source in mix]
+    curated = assemble(setting, sources.lines(unit.name), sources.offers(unit.name), generals, bands_of)
+    if aside:
+        curated.counts["mix_set_aside"] = dict(aside)
     if not curated.counts["turns"]["train"]:
-        raise PersonaError(
-            f"{unit.name}: nothing to learn is left of {curated.counts['lines']} lines; see curate.min_chars"
-        )
+        raise PersonaError(f"{unit.name}: nothing to learn is left of {_left_of(curated)}")
     outputs = {}
     tables = (
         ("conversations", conversations_table(curated.conversations)),
@@ -137,3 +176,20 @@ def _curate_one(
         store.write_table(f"{unit.key}/{name}.parquet", table)
         outputs[f"{name}.parquet"] = table_digest(table)
     return unit.finish(store, outputs, curated.counts, started).counts
+
+
+def _general(source: Source, persona: str, seed: int, aside: Counter[str]) -> General:
+    from jobs.mix import candidates
+
+    aside.update(source.set_aside)
+    return General(source.name, source.entry.share, lambda: candidates(source, persona, seed, aside))
+
+
+def _left_of(curated: Curated) -> str:
+    counts = curated.counts
+    lines, offered = counts["lines"], sum(one.get("offered", 0) for one in counts["sources"].values())
+    reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(counts["dropped"]).most_common(3) if n)
+    of = " and ".join(
+        text for text, n in ((f"{lines} lines", lines), (f"{offered} conversations", offered)) if n or not offered
+    )
+    return f"{of} ({reasons or 'all of them held out'}); see curate.min_chars and curate.clean"

@@ -55,7 +55,6 @@ def refuse_later_parts(recipe: Recipe) -> None:
     """RecipeError for what a recipe may say but no stage reads yet: nothing is dropped in silence."""
     parts = {
         "extract.llm": recipe.extract.llm,
-        "curate.mix": recipe.curate.mix,
         "train.phases": recipe.train.phases,
         "train.deepspeed": recipe.train.deepspeed,
         "evaluate.judge": recipe.evaluate.judge,

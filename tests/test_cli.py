@@ -57,7 +57,7 @@ def home(tmp_path: Path) -> Path:
         (("recipe", "check", "{home}/jug.yaml", "model.base=./missing"), "missing is no folder"),
         (("recipe", "check", "{home}/jug.yaml", "cast.eve.aliases=[Adam]"), "'Adam' means both adam and eve in play"),
         (("recipe", "check", "{home}/jug.yaml", "corpus.0.path='*.txt'"), "empty.txt: is empty"),
-        (("recipe", "check", "{home}/jug.yaml", "curate.mix=[{a: 1}]"), "curate.mix is not supported"),
+        (("recipe", "check", "{home}/jug.yaml", "curate.mix=[{a: 1}]"), "unknown key curate.mix.0.a; valid: path"),
         (("recipe", "copy", "huanhuan", "{home}/play.txt"), "play.txt: "),
         (
             ("recipe", "new", "{home}/play.txt", "-o", "{home}/empty.txt/x.yaml", "--top", "1", "--min-lines", "5"),

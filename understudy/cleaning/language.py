@@ -31,7 +31,7 @@ _LANGUAGE_OF = {"han": "zh", "kana": "ja", "hangul": "ko", "cyrillic": "ru", "gr
 # Words that are frequent in one language and rare in the others.
 _STOP = {
     "en": "the and of to is was that you for with it he she his her they this have not are my me what but be will",
-    "de": "der die das und ist nicht ich du ein eine zu den mit sich auf dem wie er sie es ihr mir mich so wenn was wir",
+    "de": "der die das und ist nicht ich du ein eine zu den mit sich auf dem wie er sie es ihr mir mich so wenn wir",
     "fr": "le la les et est pas je vous nous une des que qui dans pour ce il elle mon ma mais avec sur au plus ne",
     "es": "el la los las y es que no un una por con para su lo se me mi yo pero como más está usted muy del al",
     "it": "il lo la gli e è che non un una per con di sono mi ma come si del della questo io ho anche più ti",

@@ -54,7 +54,8 @@ Outcome = tuple[str, str]
 """The answer, mended where that was possible, and the reason to drop it or nothing."""
 
 _SPECIAL = r"<\|[\w ]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
-_OUTER_SPECIALS = re.compile(rf"^(?:\s|{_SPECIAL})+(?:(?:assistant|model)\s*\n)?|(?:\s|{_SPECIAL})+$")
+_FIRST_SPECIALS = re.compile(rf"^(?:{_SPECIAL}|\s)*(?:{_SPECIAL})\s*(?:(?:assistant|model)[ \t]*\n)?")
+_LAST_SPECIAL = re.compile(rf"(?:{_SPECIAL})$")
 _ANY_SPECIAL = re.compile(_SPECIAL)
 _THINKING = re.compile(r"^\s*<(think|thinking|thought|reasoning)>.*?</\1>\s*", re.DOTALL)
 _ANY_THINKING = re.compile(r"</?(?:think|thinking|reasoning)>")
@@ -64,14 +65,16 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _TURN = re.compile(
-    r"^[\s*#]*(?:user|human|assistant|system|instruction|response|input|用户|助手|系统|问题|指令)[\s*]*[:：]",
+    r"^[ \t*#]*(?:user|human|assistant|system|instruction|response|input|用户|助手|系统|问题|指令)[\s*]*[:：]",
     re.IGNORECASE | re.MULTILINE,
 )
 
 
 def role_tags(text: str, rule: RoleTags, heard: Heard) -> Outcome:
     """Labels and tokens at either end go; one in the middle means that the answer ran on into another turn."""
-    text = _OUTER_SPECIALS.sub("", _THINKING.sub("", text))
+    text = _FIRST_SPECIALS.sub("", _THINKING.sub("", text)).rstrip()
+    while match := _LAST_SPECIAL.search(text, max(0, len(text) - 60)):
+        text = text[: match.start()].rstrip()
     text = _LABEL.sub("", text, count=1)
     for name in heard.names:
         if name and text.startswith(name) and (match := re.match(r"\s*[:：]\s*", text[len(name) :])):
@@ -97,7 +100,7 @@ _HEADING = re.compile(r"^#{1,6}[ \t]+", re.MULTILINE)
 _INLINE_CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"!?\[([^\]\n]{1,200})\]\((?:https?://|/|#|mailto:)[^)\s]*\)")
 _BULLETS = re.compile(r"^[ \t]*(?:[-*+•]|\d{1,2}[.)、])[ \t]*\S", re.MULTILINE)
-_TABLE = re.compile(r"^\s*\|.*\|\s*$", re.MULTILINE)
+_TABLE = re.compile(r"^[ \t]*\|.*\|[ \t]*$", re.MULTILINE)
 LIST_ITEMS = 3
 """Fewer lines that begin with a dash are speech: a dash opens a speech in many languages."""
 
