@@ -156,14 +156,16 @@ def _work(store: Store, recipe: Recipe, tasks: Sequence[Task]) -> dict[str, Any]
 
 
 def _own_part(ledger: Mapping[str, Mapping[str, Any]], task: Task, tasks: Sequence[Task]) -> dict[str, Any]:
-    """What of an endpoint's ledger a unit counts as its own: by its share of the new calls, so that records add up."""
-    found: dict[str, Any] = {}
+    """What of the endpoints' ledgers a unit counts as its own: by its share of the new calls, so that records add up.
+
+    Calls and those answered before are counted exactly.
+    """
+    found: dict[str, Any] = {"calls": task.calls["calls"] + task.calls["judged"], "cached": task.calls["cached"]}
     for endpoint, whole in ledger.items():
         share = task.new_calls[endpoint] / max(1, sum(one.new_calls[endpoint] for one in tasks))
-        for name, value in whole.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                part = value * share
-                found[name] = round(found.get(name, 0) + part, 6)
+        for name in whole.keys() - {"calls", "cached", "cached_share"}:
+            part = whole[name] * share
+            found[name] = found.get(name, 0) + (round(part) if isinstance(whole[name], int) else part)
     return found
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
-from jobs.llm import Answer, Call, Service, answer_all, answer_rows
+from jobs.llm import IN_PROCESS_CALLS, Answer, Call, Service, answer_all, answer_rows, each
 from understudy.augmentation.job import Job
 
-ASKED_HERE = 256
-"""So many calls are made without starting Ray."""
 AT_ONCE = 20_000
 """Calls of which this process holds the prompts."""
 
@@ -34,7 +30,7 @@ def answered(service: Callable[[], Service], questions: Iterable[Question]) -> I
     """
     left = iter(questions)
     while batch := list(islice(left, AT_ONCE)):
-        if len(batch) <= ASKED_HERE:
+        if len(batch) <= IN_PROCESS_CALLS:
             yield from zip(batch, answer_all(service(), [call_of(one.job) for one in batch]), strict=True)
         else:
             yield from _streamed(service(), batch)
@@ -52,9 +48,6 @@ def _streamed(service: Service, batch: list[Question]) -> Iterator[tuple[Questio
 
     runtime.start()
     runtime.quiet_data()
-    rows: list[dict[str, Any]] = [
-        {"row": str(number), "call": json.dumps(asdict(call_of(one.job)), ensure_ascii=False)}
-        for number, one in enumerate(batch)
-    ]
-    for row in answer_rows(service, ray.data.from_items(rows)).iter_rows():
-        yield batch[int(row["row"])], Answer(**json.loads(row["answer"]))
+    rows = [{"row": number, "call": call_of(one.job).as_json()} for number, one in enumerate(batch)]
+    for row in each(service, answer_rows(service, ray.data.from_items(rows))):
+        yield batch[row["row"]], Answer.of(row["answer"])

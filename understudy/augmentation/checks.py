@@ -8,13 +8,13 @@ Reasons are short and the same for all rows of a sort, so that they can be count
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from understudy.augmentation.job import Draft
-from understudy.augmentation.prompting import base_language
 from understudy.augmentation.steps import Checks
+from understudy.cleaning.language import another_language
+from understudy.cleaning.overlap import grams, squeezed
 
 EMPTY = "empty"
 LANGUAGE = "wrong language"
@@ -30,25 +30,6 @@ NGRAM_WORDS, NGRAM_HAN = 4, 6
 LEAK_WORDS, LEAK_HAN = 8, 14
 """So many words (characters) of the instructions in a row are no coincidence."""
 
-_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-_KANA = re.compile(r"[\u3040-\u30ff]")
-_TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af]|[^\W_]+(?:['’][^\W_]+)*")
-_SCRIPTS = {
-    "zh": ("CJK UNIFIED", "CJK COMPATIBILITY"),
-    "ja": ("CJK UNIFIED", "HIRAGANA", "KATAKANA"),
-    "ko": ("HANGUL",),
-    "ru": ("CYRILLIC",),
-    "uk": ("CYRILLIC",),
-    "el": ("GREEK",),
-    "ar": ("ARABIC",),
-    "he": ("HEBREW",),
-}
-_ENGLISH = re.compile(
-    r"\b(?:the|an?|and|or|but|of|to|in|on|at|for|with|is|are|was|be|been|i|you|he|she|it|we|they|me|my|your|his|her|our"
-    r"|this|that|not|no|so|as|if|do|have|has|had|will|would|can|could|all|what|who|when|there|from|by)\b"
-)
-# A word in ten of ordinary English is one of these; German or French has next to none of them.
-_ENGLISH_LEAST, _ENGLISH_FROM = 0.12, 12
 _ASSISTANT = re.compile(
     r"""
     \bas\s+an?\s+(?:ai|artificial\s+intelligence|language\s+model|assistant|chatbot)\b
@@ -111,25 +92,8 @@ def length(text: str, bounds: tuple[int, int]) -> str:
 
 
 def speaks(text: str, language: str) -> bool:
-    """Whether `text` is in `language`, as far as its letters tell; a text without letters is in every language.
-
-    Languages with a script of their own are told by it; English of twelve words and more also by its small words.
-    """
-    key = base_language(language)
-    letters = [char for char in text if char.isalpha()]
-    if not letters or key in ("", "auto", "any"):
-        return True
-    wanted = _SCRIPTS.get(key, ("LATIN",))
-    own = sum(_script(char).startswith(wanted) for char in letters)
-    if own < 0.6 * len(letters) or (key == "zh" and len(_KANA.findall(text)) > 0.05 * len(letters)):
-        return False
-    words = len(re.findall(r"[^\W\d_]+", text))
-    return key != "en" or words < _ENGLISH_FROM or len(_ENGLISH.findall(text.casefold())) >= _ENGLISH_LEAST * words
-
-
-@lru_cache(maxsize=8192)
-def _script(char: str) -> str:
-    return unicodedata.name(char, "")
+    """Whether `text` may be in `language`; only what is surely in another one is not."""
+    return not another_language(text, language)
 
 
 def is_assistant_talk(text: str) -> bool:
@@ -141,45 +105,28 @@ def is_leaked(text: str, instructions: str) -> bool:
     """Whether it holds markup, a placeholder, or a long run of words of the prompt's instructions."""
     if _MARKUP.search(text):
         return True
-    tokens, size = _tokens(text)
-    least = LEAK_HAN if size == NGRAM_HAN else LEAK_WORDS
-    return not _grams(tokens, least).isdisjoint(_instruction_grams(instructions, least))
+    return not _leak_grams(instructions).isdisjoint(grams(text, LEAK_WORDS, LEAK_HAN))
 
 
 @lru_cache(maxsize=256)
-def _instruction_grams(instructions: str, size: int) -> frozenset[tuple[str, ...]]:
-    return frozenset(_grams(_tokens(instructions)[0], size))
+def _leak_grams(instructions: str) -> frozenset[str]:
+    return frozenset(grams(instructions, LEAK_WORDS, LEAK_HAN))
 
 
 def copied(text: str, examples: tuple[str, ...]) -> float:
     """The largest share (0 to 1) of the text's word sequences that stand in one example; 1 for the same words."""
-    tokens, size = _tokens(text)
-    own = _grams(tokens, size)
+    same = squeezed(text)
+    own = set(grams(text, NGRAM_WORDS, NGRAM_HAN))
     shares = [0.0]
     for example in examples:
-        known, grams = _example(example, size)
-        if tokens == list(known):
-            return 1.0
-        if own:
-            shares.append(len(own & grams) / len(own))
+        words, known = _example(example)
+        shares.append(1.0 if words == same else len(own & known) / len(own) if own else 0.0)
     return max(shares)
 
 
 @lru_cache(maxsize=4096)
-def _example(text: str, size: int) -> tuple[tuple[str, ...], frozenset[tuple[str, ...]]]:
-    tokens, _ = _tokens(text)
-    return tuple(tokens), frozenset(_grams(tokens, size))
-
-
-def _tokens(text: str) -> tuple[list[str], int]:
-    """Words (characters where they are Chinese) in small letters, and the length of the sequences to compare."""
-    tokens = _TOKEN.findall(text.casefold())
-    han = sum(bool(_HAN.match(token) or _KANA.match(token)) for token in tokens)
-    return tokens, NGRAM_HAN if han * 2 > len(tokens) else NGRAM_WORDS
-
-
-def _grams(tokens: list[str], size: int) -> set[tuple[str, ...]]:
-    return {tuple(tokens[i : i + size]) for i in range(len(tokens) - size + 1)}
+def _example(text: str) -> tuple[str, frozenset[str]]:
+    return squeezed(text), frozenset(grams(text, NGRAM_WORDS, NGRAM_HAN))
 
 
 def repeats() -> Callable[[Draft], bool]:
@@ -187,9 +134,7 @@ def repeats() -> Callable[[Draft], bool]:
     seen: set[tuple[str, ...]] = set()
 
     def again(draft: Draft) -> bool:
-        said = tuple(
-            "".join(filter(str.isalnum, text.casefold())) for text in (draft.learned if draft.written else draft.asked)
-        )
+        said = tuple(map(squeezed, draft.learned if draft.written else draft.asked))
         if said in seen:
             return True
         seen.add(said)

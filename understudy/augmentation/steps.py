@@ -18,6 +18,9 @@ from understudy.augmentation.grid import (
 )
 from understudy.recipe_part import Name, Part, Positive
 
+RESERVED = ("model", "messages", "stream", "n", "response_format")
+"""What a request holds that no step may set."""
+
 
 class Sampling(Part):
     """How the model is asked; None leaves it to the endpoint."""
@@ -29,6 +32,13 @@ class Sampling(Part):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     extra: dict[str, JsonValue] = {}
     """Further fields of the request, such as `{top_k: 40}`, for servers that know them."""
+
+    @model_validator(mode="after")
+    def _not_ours(self) -> Sampling:
+        ours = [name for name in self.extra if name in RESERVED or name in type(self).model_fields]
+        if ours:
+            raise ValueError(f"extra: {ours[0]} is not a further field; it has a place of its own, or is set by a step")
+        return self
 
     def request(self, **defaults: Any) -> dict[str, Any]:
         """The fields of the request; what the recipe does not say comes from `defaults`."""
