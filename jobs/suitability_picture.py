@@ -15,7 +15,8 @@ CJK += ("PingFang SC", "Heiti SC", "Microsoft YaHei", "SimHei", "Arial Unicode M
 
 
 def png(suitability: Mapping[str, Any]) -> bytes:
-    """PNG bytes of what `suitability.json` holds: scores by hand are framed, pairs that are not made crossed out.
+    """PNG bytes of what `suitability.json` holds: pairs that are not made are crossed, and where a model rated some,
+    scores by hand are framed.
 
     Without a Chinese font on this machine, axes in Chinese carry the numbers of rows and columns in the table.
     """
@@ -28,14 +29,15 @@ def png(suitability: Mapping[str, Any]) -> bytes:
     figure = Figure(figsize=size, dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    image = axes.imshow(scores, cmap="RdYlGn", vmin=1, vmax=5, aspect="auto")
+    image = axes.imshow(scores, cmap="RdYlBu", vmin=1, vmax=5, aspect="auto")
     figure.colorbar(image, ax=axes, ticks=range(1, 6))
     font = _font([*recipients, *occasions])
     words = {"family": font} if font else {}
     axes.set_xticks(range(len(occasions)), _labels(occasions, font), rotation=60, ha="right", fontproperties=words)
     axes.set_yticks(range(len(recipients)), _labels(recipients, font), fontproperties=words)
-    made = suitability["counts"]["made"]
-    axes.set_title(f"{made} of {suitability['counts']['pairs']} pairs are made (score {suitability['least']} or more)")
+    made, pairs = suitability["counts"]["made"], suitability["counts"]["pairs"]
+    where = "" if font or not any(map(is_han, [*recipients, *occasions])) else "; numbers as in suitability.csv"
+    axes.set_title(f"{made} of {pairs} pairs are made (score {suitability['least']} or more){where}")
     _marks(axes, suitability)
     data = io.BytesIO()
     figure.savefig(data, format="png", metadata={"Software": None})
@@ -45,14 +47,20 @@ def png(suitability: Mapping[str, Any]) -> bytes:
 def _marks(axes: Any, suitability: Mapping[str, Any]) -> None:
     from matplotlib.patches import Rectangle
 
+    counts = suitability["counts"]
+    framed = 0 < counts["by_hand"] < counts["pairs"]
     for i, (row, sources) in enumerate(zip(suitability["scores"], suitability["sources"], strict=True)):
         for j, (score, source) in enumerate(zip(row, sources, strict=True)):
-            text = "" if score is None else str(score)
-            if score is not None and score < suitability["least"]:
-                text = f"{score} ×"
-            axes.text(j, i, text, ha="center", va="center", fontsize=7)
-            if source == "hand":
-                axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor="black"))
+            if score is None:
+                continue
+            text = f"{score} ×" if score < suitability["least"] else str(score)
+            colour = "white" if score in (1, 5) else "black"
+            # Left out of the layout: measuring hundreds of texts takes seconds.
+            axes.text(j, i, text, ha="center", va="center", fontsize=7, color=colour, in_layout=False)
+            if framed and source == "hand":
+                frame = Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor="black")
+                frame.set_in_layout(False)
+                axes.add_patch(frame)
 
 
 def _font(texts: Iterable[str]) -> str | None:
