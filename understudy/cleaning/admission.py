@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from understudy.recipe import CurateConfig
 
 HELDOUT_LEAK, REPEATED, NEAR_DUPLICATE = "heldout leak", "repeated reply", "near duplicate"
-Banding = Callable[[Sequence[str], float], "Bands"]
+Banding = Callable[[Sequence[str], float], Bands]
 """Texts and threshold to their band hashes."""
 
 

@@ -11,14 +11,14 @@ order of the texts alone says which one stays: an item is a copy of an earlier o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from understudy.cleaning.overlap import tokens
 
 if TYPE_CHECKING:
     import numpy as np
 
-    Bands = np.ndarray[Any, np.dtype[np.uint64]]
+Bands: TypeAlias = "np.ndarray[Any, np.dtype[np.uint64]]"
 
 PERMUTATIONS = 128
 PIECE = 3
