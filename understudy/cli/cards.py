@@ -116,6 +116,45 @@ def import_cards(
     print(out)
 
 
+@app.command("draft")
+def draft_card(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    persona: Annotated[
+        str | None, typer.Option("--persona", "-p", metavar="NAME", help="Whose card; a cast of one needs none.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="A new .json, .png or .charx; default: JSON on stdout."),
+    ] = None,
+) -> None:
+    """Draft the card of a persona from its lines; what its card or the cast says already stays.
+
+    With a step `kind: cards` in the recipe it is what the model drafted, else greetings and examples are real lines.
+
+    Example: understudy cards draft examples/mooncake/recipe.yaml --persona afu --out afu.json
+    """
+    from jobs.card_draft import drafted_card
+    from jobs.cast import chosen_cast
+    from understudy.cards import CardFile, write_card_file
+    from understudy.errors import InputError, PersonaError
+
+    loaded = load_recipe(recipe, overrides)
+    store = recipe_store(loaded)
+    if out is not None and out.exists():
+        raise InputError(f"{out}: exists already; name another file, and take from it what you like")
+    if persona is None:
+        names = [entry.name for entry in chosen_cast(loaded, store, ())]
+        if len(names) > 1:
+            raise PersonaError(f"--persona: whose card? The cast is {', '.join(names[:12])}")
+        persona = names[0]
+    card, made = drafted_card(loaded, store, persona)
+    if out is None:
+        print_json(card)
+        return
+    print(f"{write_card_file(out, CardFile(card))} ({made})")
+
+
 @app.command("show")
 def show_cast(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -> None:
     """The cast of a recipe as it resolves: names, aliases, system text, greeting.
