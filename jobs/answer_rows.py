@@ -16,11 +16,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jobs.caller import Caller, Plan
+from jobs.caller import Caller, Plan, questions_of, set_aside
 from jobs.calls import Answer, Call, read_call
-from jobs.journal import Lookup, host, is_held, run_lock
+from jobs.journal import Lookup, host, is_held, part_of, run_lock
 from jobs.ledger import BudgetReached, Meter
 from understudy.errors import InputError, UnderstudyError
 
@@ -131,7 +132,7 @@ def _calls_of(batch: pa.Table) -> tuple[list[Call | Answer], dict[str, dict[str,
     calls: list[Call | Answer] = []
     for text in column:
         call, problem = read_call(text)
-        calls.append(Answer("", "", None, problem, "", False) if call is None else call)
+        calls.append(set_aside(problem) if call is None else call)
     if "_known" not in batch.column_names:
         return calls, None
     known: dict[str, dict[str, Any]] = {}
@@ -162,36 +163,27 @@ def _joined(plan: Plan, rows: Dataset) -> Dataset:
     """Rows with `_known`: their journal record as JSON, or "". Memory: one partition of rows and of its index."""
     most = max(one.bits for journal in plan.journals for one in journal.generations)
     bits = max(LEAST_JOIN_BITS, most)
-    keyed = rows.map_batches(_add_part, fn_args=(plan, bits), batch_format="pyarrow", zero_copy_batch=True)
-    return keyed.groupby("_part").map_groups(_add_known, fn_args=(plan,), batch_format="pyarrow")
+    keyed = rows.map_batches(partial(_add_part, plan=plan, bits=bits), batch_format="pyarrow", zero_copy_batch=True)
+    return keyed.groupby("_part").map_groups(partial(_add_known, plan=plan), batch_format="pyarrow")
 
 
 def _add_part(batch: pa.Table, plan: Plan, bits: int) -> pa.Table:
     import pyarrow as pa
 
-    from jobs.caller import question_key
-    from jobs.journal import part_of
-
-    parts = []
-    for call in _calls_of(batch)[0]:
-        key = question_key(plan, call)[1] if isinstance(call, Call) else ""
-        parts.append(part_of(bytes.fromhex(key), bits) if key else 0)
+    questions = questions_of(plan, _calls_of(batch)[0])
+    parts = [part_of(bytes.fromhex(one.key), bits) if one.key else 0 for one in questions]
     return batch.append_column("_part", pa.array(parts, type=pa.int32()))
 
 
 def _add_known(group: pa.Table, plan: Plan) -> pa.Table:
     import pyarrow as pa
 
-    from jobs.caller import question_key
-
-    asked: list[tuple[str, str]] = [
-        question_key(plan, call) if isinstance(call, Call) else ("", "") for call in _calls_of(group)[0]
-    ]
+    questions = questions_of(plan, _calls_of(group)[0])
     known: dict[str, dict[str, Any]] = {}
     for journal in plan.journals:
-        keys = [bytes.fromhex(key) for model, key in asked if model == journal.model]
+        keys = [bytes.fromhex(one.key) for one in questions if one.key and one.model == journal.model]
         known.update({key.hex(): payload for key, payload in Lookup(journal).find(keys).items()})
-    column = [json.dumps([key, known[key]]) if key in known else "" for _, key in asked]
+    column = [json.dumps([one.key, known[one.key]]) if one.key in known else "" for one in questions]
     return group.append_column("_known", pa.array(column, type=pa.string()))
 
 
@@ -206,8 +198,8 @@ def _remote(meter: Meter) -> Any:
         with contextlib.suppress(Exception):
             ray.get(_REMOTE[id(meter)].peek.remote(), timeout=10)
             return _REMOTE[id(meter)]
-    # No tries of its own: a meter that is killed comes back empty, and the driver tells it what it knew.
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=1)(Meter)
+    # A meter that is killed comes back with what it was made with, and the driver tells it the rest.
+    actor: Any = ray.remote(Meter).options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
     reports = {name: replace(one) for name, one in meter.reports.items()}
     _REMOTE[id(meter)] = actor.remote(meter.budget, reports)
     return _REMOTE[id(meter)]

@@ -23,7 +23,7 @@ from jobs.endpoint_calls import Reply, Server
 from jobs.journal import Journal, Lookup
 from jobs.ledger import Reporter, Tally
 from jobs.peers import Peers
-from jobs.records import Writer, pack_payload
+from jobs.records import Writer
 from understudy.answers import correction, read_answer
 from understudy.errors import StoreError
 from understudy.recipe import Endpoint
@@ -116,8 +116,9 @@ class Caller:
     async def _answer_all(self, calls: list[Call | Answer], known: Known | None) -> list[Answer]:
         self._open += 1
         try:
-            known = await asyncio.to_thread(self._known, calls, known)
-            tasks = [asyncio.ensure_future(self._answer(call, known)) for call in calls]
+            questions = await asyncio.to_thread(questions_of, self.plan, calls)
+            known = await asyncio.to_thread(self._known, questions, known)
+            tasks = [asyncio.ensure_future(self._answer(question, known)) for question in questions]
             if tasks:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             if self.tally.halt is not None:
@@ -148,13 +149,12 @@ class Caller:
         for writer in self._writers.values():
             writer.flush()
 
-    def _known(self, calls: Sequence[Call | Answer], looked_up: Known | None) -> Known:
+    def _known(self, questions: Sequence[Question | Answer], looked_up: Known | None) -> Known:
         """What the journal has of these calls, by key; `looked_up`: what somebody found there before."""
         by_model: dict[str, list[bytes]] = {}
-        for call in calls:
-            if isinstance(call, Call) and not call_problem(call):
-                model, key = question_key(self.plan, call)
-                by_model.setdefault(model, []).append(bytes.fromhex(key))
+        for one in questions:
+            if isinstance(one, Question):
+                by_model.setdefault(one.model, []).append(bytes.fromhex(one.key))
         known: Known = dict(looked_up or {})
         for model, keys in by_model.items():
             found = self._lookups[model].find(keys) if looked_up is None else {}
@@ -163,13 +163,13 @@ class Caller:
             known.update({key.hex(): payload for key, payload in found.items()})
         return known
 
-    async def _answer(self, call: Call | Answer, known: Known) -> Answer:
+    async def _answer(self, question: Question | Answer, known: Known) -> Answer:
         totals = self.tally.totals
         totals["calls"] += 1
-        if isinstance(call, Answer) or (problem := call_problem(call)):
+        if isinstance(question, Answer):
             totals["set_aside"] += 1
-            return call if isinstance(call, Answer) else Answer("", "", None, problem, "", False)
-        model, key = question_key(self.plan, call)
+            return question
+        call, model, key = question.call, question.model, question.key
         if key in self._recent:
             totals["cached"] += 1
             return _again(self._recent[key])
@@ -244,9 +244,36 @@ class Caller:
             journal = next(one for one in self.plan.journals if one.model == model)
             name = f"{self.plan.run}.{self.tally.caller}"
             writer = self._writers[model] = Writer(journal.store, journal.prefix, journal.folder, name)
-        writer.append(bytes.fromhex(key), pack_payload(payload), done)
+        writer.append(bytes.fromhex(key), payload, done)
         if (problem := await future) is not None:
             raise problem
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A call that holds, whom it goes to, and what it is known by."""
+
+    call: Call
+    model: str
+    key: str
+
+
+def questions_of(plan: Plan, calls: Sequence[Call | Answer]) -> list[Question | Answer]:
+    """The calls as questions, those that do not hold as answers that say why; answers pass through."""
+    found: list[Question | Answer] = []
+    for call in calls:
+        if isinstance(call, Answer):
+            found.append(call)
+        elif problem := call_problem(call):
+            found.append(set_aside(problem))
+        else:
+            found.append(Question(call, *question_key(plan, call)))
+    return found
+
+
+def set_aside(problem: str) -> Answer:
+    """The answer to a call that cannot be made."""
+    return Answer("", "", None, problem, "", False)
 
 
 def question_key(plan: Plan, call: Call) -> tuple[str, str]:

@@ -7,7 +7,7 @@ Tallies report totals, not differences: a report that is lost or repeated does n
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,12 +87,13 @@ class Meter:
                 room, why = fits, f"{name}: {limit:g}"
         return room, why
 
-    def total(self, service: str | None = None) -> Counter[str]:
+    def total(self, service: str | None = None) -> defaultdict[str, float]:
         """Sums over the processes (of one service)."""
-        found: Counter[str] = Counter()
+        found: defaultdict[str, float] = defaultdict(float)
         for one in self.reports.values():
             if service is None or one.service == service:
-                found.update(one.totals)
+                for name, value in one.totals.items():
+                    found[name] += value
         return found
 
     def lost(self, service: str, quiet_s: float = 5.0) -> int:
@@ -123,7 +124,7 @@ class Tally:
 
     def __init__(self, caller: str, service: str, limited: bool, reporter: Reporter):
         self.caller, self.service, self.limited, self.reporter = caller, service, limited, reporter
-        self.totals: Counter[str] = Counter()
+        self.totals: defaultdict[str, float] = defaultdict(float)
         self.in_flight = 0
         self.waiting = 0
         self.allowed = 0.0

@@ -101,7 +101,7 @@ class Writer:
     def __init__(self, store: Store, prefix: str, folder: Path, name: str):
         """Segments are `<folder>/<name>.<n>.seg`; a store that is no folder gets them as objects below `prefix`/log."""
         self.store, self.prefix, self.folder, self.name = store, prefix, folder, name
-        self._waiting: queue.SimpleQueue[tuple[bytes, Done] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[bytes, dict[str, Any], Done] | None] = queue.SimpleQueue()
         self._number = 0
         self._file = -1
         self._size = 0
@@ -118,9 +118,9 @@ class Writer:
         for thread in self._threads:
             thread.start()
 
-    def append(self, key: bytes, payload: bytes, done: Done) -> None:
+    def append(self, key: bytes, payload: dict[str, Any], done: Done) -> None:
         """Write a record; `done` is called from the writer's thread when it is on disk, or with what went wrong."""
-        self._waiting.put((frame(key, payload), done))
+        self._waiting.put((key, payload, done))
 
     @property
     def path(self) -> Path:
@@ -167,8 +167,8 @@ class Writer:
                     last = True
                     break
                 group.append(more)
-            problem = self._commit(b"".join(piece for piece, _ in group))
-            for _, done in group:
+            problem = self._commit(b"".join(frame(key, pack_payload(payload)) for key, payload, _ in group))
+            for _, _, done in group:
                 done(problem)
             if last:
                 return

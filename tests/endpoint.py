@@ -20,6 +20,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,14 +55,14 @@ class Options:
     """Whether answers count their tokens."""
 
 
-class Url(str):
+class Url(str):  # noqa: SLOT000 - it carries what the server saw
     """The server's base_url; also knows what the server saw."""
 
     seen: list[dict[str, Any]]
     """Every request's body, in order (thread only)."""
 
-    def counts(self) -> dict[str, int]:
-        """received, answered, in_flight, most_in_flight, and each trouble by name."""
+    def counts(self) -> Counter[str]:
+        """received, answered, in_flight, most_in_flight, each trouble by name; first_s, last_s: when it was asked."""
         with urllib.request.urlopen(f"{self}/counts", timeout=30) as reply:
             return Counter(json.load(reply))
 
@@ -78,6 +79,7 @@ class _Server:
         self.counts: Counter[str] = Counter()
         self.seen: list[dict[str, Any]] = []
         self.keep = True
+        self.first_s = self.last_s = 0.0
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -100,7 +102,7 @@ class _Server:
     async def one(self, method: bytes, path: bytes, body: bytes, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; False ends the connection."""
         if path.endswith(b"/counts"):
-            return self.send(writer, 200, dict(self.counts))
+            return self.send(writer, 200, {**self.counts, "first_s": self.first_s, "last_s": self.last_s})
         if path.endswith(b"/options"):
             self.options = Options(**{**self.options.__dict__, **json.loads(body)})
             return self.send(writer, 200, {})
@@ -108,11 +110,13 @@ class _Server:
             return self.send(writer, 404, {"error": {"message": f"no {path.decode()} here"}})
         self.counts["received"] += 1
         self.counts["in_flight"] += 1
+        self.first_s = self.first_s or time.monotonic()
         self.counts["most_in_flight"] = max(self.counts["most_in_flight"], self.counts["in_flight"])
         try:
             return await self.complete(json.loads(body), writer)
         finally:
             self.counts["in_flight"] -= 1
+            self.last_s = time.monotonic()
 
     async def complete(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
         if self.keep:

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import journal as journals
+from jobs import records
+from jobs.journal import Journal, Lookup, finished, is_held, local_root
+from jobs.records import Damage, Writer, frame, pack_payload, read_payload, scan
+from understudy.errors import StoreError
+from understudy.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def key_of(number: int) -> bytes:
+    return hashlib.sha256(str(number).encode()).digest()
+
+
+def reply(number: int) -> dict[str, Any]:
+    return {"text": f"reply {number} " * (number % 40 + 1), "reason": ""}
+
+
+def write(journal: Journal, numbers: range, name: str = "test=1.w") -> Writer:
+    writer = Writer(journal.store, journal.prefix, journal.folder, name)
+    problems: list[StoreError | None] = []
+    for number in numbers:
+        writer.append(key_of(number), reply(number), problems.append)
+    while len(problems) < len(numbers):
+        time.sleep(0.005)
+    assert not any(problems)
+    return writer
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(Store.open(tmp_path / "store"), "Some/Model-7B").opened()
+
+
+def test_every_record_is_found_again_after_any_number_of_runs_and_merges(journal: Journal, monkeypatch):
+    monkeypatch.setattr(journals, "PART_BYTES", 4096)
+    for run in range(6):
+        write(journal, range(run * 50, run * 50 + 50 + 10 * run), f"test={run}.w").close()
+        journal = journal.opened()
+    assert not list(journal.folder.glob("*.seg"))
+    assert journal.generations[0].bits > 0
+    found = Lookup(journal).find(map(key_of, range(400)))
+    assert found == {key_of(number): reply(number) for number in range(350)}
+    assert journal == Journal(journal.store, journal.model).current()
+
+
+def test_a_flipped_byte_or_a_torn_end_costs_one_record_and_nothing_else(journal: Journal):
+    write(journal, range(200)).close()
+    (path,) = journal.folder.glob("*.seg")
+    data = bytearray(path.read_bytes())
+    spots = {entry.offset: entry for entry in scan(bytes(data), Damage())}
+    hurt = random.Random(1).sample(sorted(spots), 9)
+    for place, where in enumerate(hurt):
+        data[where + (3, 5, 20, spots[where].length - 1)[place % 4]] ^= 0x40
+    path.write_bytes(data[:-7])
+    gone = {spots[where].key for where in hurt} | {key_of(199)}
+    found = Lookup(journal.opened()).find(map(key_of, range(200)))
+    assert set(found) == {key_of(number) for number in range(200)} - gone
+
+
+def test_records_flipped_after_the_merge_are_redone_and_a_flipped_index_is_made_anew(journal: Journal):
+    write(journal, range(100)).close()
+    journal = journal.opened()
+    (part,) = (local_root(journal.store) / journal.prefix / "base").glob("*/0000.rec")
+    data = bytearray(part.read_bytes())
+    entry = list(scan(bytes(data), Damage()))[40]
+    data[entry.offset + entry.length - 2] ^= 1
+    part.write_bytes(data)
+    index = part.with_suffix(".idx")
+    raw = bytearray(index.read_bytes())
+    raw[7] ^= 0xFF
+    index.write_bytes(raw)
+    assert set(Lookup(journal).find(map(key_of, range(100)))) == set(map(key_of, range(100))) - {entry.key}
+
+
+def test_any_bytes_are_scanned_without_an_error():
+    rest = random.Random(3)
+    whole = b"".join(frame(key_of(n), pack_payload(reply(n))) for n in range(20))
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(rest.randrange(1, 6)):
+            at = rest.randrange(len(data))
+            data[at : at + rest.randrange(4)] = rest.randbytes(rest.randrange(4))
+        damage = Damage()
+        for entry in scan(bytes(data), damage):
+            assert read_payload(entry.payload)["text"].startswith("reply")
+
+
+def test_an_open_record_gives_way_to_the_finished_one(journal: Journal):
+    writer = Writer(journal.store, journal.prefix, journal.folder, "test=1.w")
+    done: list[Any] = []
+    writer.append(key_of(1), {"text": "bad", "reason": "no JSON", "open": True}, done.append)
+    writer.append(key_of(2), {"text": "bad", "reason": "no JSON", "open": True}, done.append)
+    writer.append(key_of(1), {"text": "good", "reason": ""}, done.append)
+    writer.close()
+    found = Lookup(journal.opened()).find([key_of(1), key_of(2)])
+    assert found[key_of(1)]["text"] == "good"
+    assert found[key_of(2)]["open"]
+
+
+WRITER = """
+import sys, threading
+from jobs.journal import Journal
+from jobs.records import Writer
+from tests.test_journal import key_of, reply
+from understudy.store import Store
+journal = Journal(Store(sys.argv[1]), "m")
+writer = Writer(journal.store, journal.prefix, journal.folder, "killed=1.w")
+for number in range(1_000_000):
+    durable = threading.Event()
+    writer.append(key_of(number), reply(number), lambda problem: durable.set())
+    durable.wait()
+    print(number, flush=True)
+"""
+
+
+def test_what_a_killed_writer_called_durable_is_there_and_its_file_is_free(tmp_path: Path):
+    journal = Journal(Store.open(tmp_path), "m").opened()
+    child = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.strip() == "150":
+            break
+    (path,) = journal.folder.glob("*.seg")
+    assert is_held(path)
+    assert not finished(journal.folder)
+    assert not journal.opened(wait_s=0).generations, "a living writer's file is left alone"
+    child.send_signal(signal.SIGKILL)
+    said = 150 + len(child.stdout.readlines())
+    child.wait()
+    found = Lookup(journal.opened()).find(map(key_of, range(said + 1)))
+    assert len(found) == said + 1
+
+
+def test_two_runs_that_start_at_once_merge_without_losing_a_record(journal: Journal):
+    write(journal, range(300)).close()
+    opened: list[Journal] = []
+    threads = [threading.Thread(target=lambda: opened.append(journal.opened())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one in opened:
+        assert len(Lookup(one).find(map(key_of, range(300)))) == 300
+    assert len(journal.current().generations) == 1
+
+
+def test_a_reader_whose_generation_was_merged_away_finds_the_new_one(journal: Journal):
+    write(journal, range(100)).close()
+    before = journal.opened()
+    write(journal, range(100, 300), "test=2.w").close()
+    after = before.opened()
+    assert before.generations != after.generations
+    assert len(Lookup(before).find(map(key_of, range(100)))) == 100
+
+
+def test_segments_are_cut_and_the_writer_is_never_seen_without_its_lock(journal: Journal, monkeypatch):
+    monkeypatch.setattr(records, "SEGMENT_BYTES", 2000)
+    writer = write(journal, range(20))
+    for number in range(20, 60):
+        done = threading.Event()
+        writer.append(key_of(number), reply(number), lambda _, done=done: done.set())
+        done.wait()
+    paths = sorted(journal.folder.glob("*.seg"))
+    assert len(paths) > 2
+    assert [is_held(path) for path in paths] == [False] * (len(paths) - 1) + [True]
+    writer.close()
+    assert len(Lookup(journal.opened()).find(map(key_of, range(60)))) == 60
+
+
+def test_a_full_disk_is_one_line(journal: Journal, monkeypatch):
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    writer = Writer(journal.store, journal.prefix, journal.folder, "test=1.w")
+    problems: list[StoreError | None] = []
+    writer.append(key_of(1), reply(1), problems.append)
+    writer.close()
+    assert "no space left on the disk" in str(problems[0])
