@@ -40,7 +40,7 @@ _STOP = {
 }
 _STOP_SETS = {language: frozenset(words.split()) for language, words in _STOP.items()}
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-LEAST_LETTERS, LEAST_HAN, LEAST_WORDS = 12, 4, 6
+LEAST_LETTERS, LEAST_HAN, LEAST_WORDS = 20, 4, 6
 
 
 def code(language: str) -> str:

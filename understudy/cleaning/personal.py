@@ -48,7 +48,7 @@ def _is_id(number: str) -> bool:
 
 def _is_card(text: str) -> bool:
     digits = [int(char) for char in text if char.isdigit()]
-    if len(set(digits)) < 3:
+    if len(set(digits)) < 2:
         return False
     doubled = [digit * 2 - 9 * (digit > 4) if place % 2 else digit for place, digit in enumerate(reversed(digits))]
     return sum(doubled) % 10 == 0

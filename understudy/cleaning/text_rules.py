@@ -123,11 +123,12 @@ def markup(text: str, rule: Markup, heard: Heard) -> Outcome:
 
 
 _ANNOUNCED = r"(?:祝福|祝词|贺词|祝语|回答|回复|内容|文案|答案|示例|版本|对话|台词|消息|短信)"
+_UP_TO = r"[^。！？!?\n：:]"
 _INTRO_HAN = re.compile(
     rf"^(?:好的|当然(?:可以)?|没问题|可以)?[，,！!。~～]*\s*(?:"
-    rf"(?:以下|下面|这)(?:就|便)?(?:是|为)[^。！？!?\n：:]{{0,40}}{_ANNOUNCED}[^。！？!?\n：:]{{0,10}}|"
-    rf"[^。！？!?\n：:]{{0,30}}{_ANNOUNCED}[语]?如下"
-    r")(?:[：:。]\s*|\s*$|\s*\n\s*)"
+    rf"(?:(?:以下|下面)(?:就|便)?(?:是|为){_UP_TO}{{0,40}}{_ANNOUNCED}{_UP_TO}{{0,10}}|"
+    rf"{_UP_TO}{{0,30}}{_ANNOUNCED}[语]?如下)(?:[：:。]\s*|\s*$|\s*\n\s*)|"
+    rf"这(?:就|便)?是{_UP_TO}{{0,40}}{_ANNOUNCED}{_UP_TO}{{0,10}}[：:]\s*)"
 )
 _THING = (
     r"(?:blessings?|wish(?:es)?|greetings?|response|reply|message|rewrite|version|translation|example|dialogue|answer)"
