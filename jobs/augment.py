@@ -19,8 +19,9 @@ from typing import Any
 from jobs.augment_calls import Question, answered
 from jobs.augment_task import Task
 from jobs.cast import chosen_cast
+from jobs.curate_sources import Sources, sources_of
 from jobs.llm import Service
-from jobs.material import View, file_digests, material_of, views_of
+from jobs.material import file_digests, inputs_of, material_of, rights_of
 from jobs.stage import StageResult, Unit, say, split_done, write_latest
 from understudy.augmentation.kinds import kind_of
 from understudy.augmentation.steps import AnyStep
@@ -45,9 +46,9 @@ def run_augment(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
         raise InputError(f"{recipe.name}: has no augment steps; add `augment: [{{name: NAME, kind: style}}]`")
     everyone = chosen_cast(recipe, store, ())
     check_steps(recipe, everyone)
-    views = views_of(store, recipe)
+    sources = sources_of(store, recipe, ())
     planned = [
-        (_unit(recipe, step, persona, views.get(persona.name, [])), step, persona)
+        (_unit(store, recipe, sources, step, persona), step, persona)
         for persona in (cast_entry_persona(entry, recipe) for entry in chosen_cast(recipe, store, personas))
         for step in recipe.augment
         if step.personas is None or persona.name in step.personas
@@ -57,7 +58,7 @@ def run_augment(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
         say("augment", f"{len(done)} of {len(planned)} steps up to date, skipped")
     wanted = {unit.fingerprint for unit in todo}
     tasks = [
-        Task(unit, step, kind_of(step.kind), _material(store, recipe, step, persona, views))
+        Task(unit, step, kind_of(step.kind), material_of(sources, persona, step, recipe))
         for unit, step, persona in planned
         if unit.fingerprint in wanted
     ]
@@ -105,7 +106,7 @@ def check_steps(recipe: Recipe, cast: Sequence[CastEntry] | None) -> None:
                 raise RecipeError(f"{where}.personas: {persona} is not in the cast; it has {', '.join(names[:8])}")
 
 
-def _unit(recipe: Recipe, step: AnyStep, persona: Persona, views: Sequence[View]) -> Unit:
+def _unit(store: Store, recipe: Recipe, sources: Sources, step: AnyStep, persona: Persona) -> Unit:
     config: dict[str, Any] = {
         "step": step.model_dump(mode="json", exclude={"personas", "endpoint", "judge"}),
         "persona": {**persona.model_dump(mode="json", exclude={"works", "sampling"}), "card": digest_of(persona.card)},
@@ -113,24 +114,17 @@ def _unit(recipe: Recipe, step: AnyStep, persona: Persona, views: Sequence[View]
         "models": _models(recipe, step.endpoint),
         "judge": _models(recipe, step.judge),
     }
-    inputs = file_digests(step, recipe)
-    rights: dict[str, dict[str, str]] = {}
     if step.reads_lines:
         config["curate"] = recipe.curate.model_dump(mode="json", include={"window", "heldout", "seed"})
-        inputs |= {view.work: view.whole if step.reads_narration else view.digest for view in views}
-        rights = {digest_of(dict(one)): dict(one) for view in views for one in view.rights}
-    name = unit_name(persona.name, step)
-    return Unit(recipe.name, "augment", VERSION, name, config, inputs, tuple(rights.values()))
+    inputs = {**file_digests(step, recipe), **inputs_of(store, sources, step, persona.name)}
+    rights = rights_of(sources, step, persona.name)
+    return Unit(recipe.name, "augment", VERSION, unit_name(persona.name, step), config, inputs, rights)
 
 
 def _models(recipe: Recipe, endpoint: str | None) -> list[str]:
     """The models behind an endpoint's name: a server that moves makes nothing again, another model does."""
     names = list(recipe.endpoints) if endpoint == "all" else [endpoint] if endpoint else []
     return sorted({recipe.endpoints[name].model for name in names})
-
-
-def _material(store: Store, recipe: Recipe, step: AnyStep, persona: Persona, views: Mapping[str, list[View]]) -> Any:
-    return material_of(store, persona, views.get(persona.name, []), recipe.curate, step, recipe)
 
 
 def _work(store: Store, recipe: Recipe, tasks: Sequence[Task]) -> dict[str, Any]:

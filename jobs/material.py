@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from jobs.curate_sources import Sources
 from jobs.mix import load
-from jobs.stage import finished_record, read_latest
 from understudy.augmentation.everyday import gathered
 from understudy.augmentation.job import Material
 from understudy.augmentation.steps import AnyStep, RestyleStep
-from understudy.conversation import exchanges, scenes, split
+from understudy.cleaning.sound import conversation_or_reason
+from understudy.conversation import Conversation, exchanges, scenes, split
 from understudy.corpus import read_bytes
-from understudy.dataset import check_version, persona_view
-from understudy.errors import InputError
+from understudy.dataset import persona_view
 from understudy.persona import Persona
 from understudy.recipe import CurateConfig, MixEntry, Recipe
-from understudy.record import digest_of
+from understudy.record import digest_of, read_record
+from understudy.samples import drawn
 from understudy.stage_words import is_han
 from understudy.store import Store
 
@@ -27,57 +27,62 @@ HAN_SHARE = 0.3
 """With so many Chinese characters among the letters a text is Chinese; a name alone in it does not count."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """One work as one persona sees it."""
-
-    work: str
-    key: str
-    """The lines table in the store."""
-    digest: str
-    """Of what the persona sees of it."""
-    whole: str
-    """Of the whole table, with what is told around the speeches."""
-    rights: tuple[Mapping[str, str], ...]
-
-
-def views_of(store: Store, recipe: Recipe) -> dict[str, list[View]]:
-    """By persona, the works in which it has lines; InputError when the recipe has texts that were not extracted."""
-    latest = read_latest(store, recipe.name, "extract")
-    if recipe.corpus and not latest:
-        raise InputError(f"{recipe.name}: extract has not been run; run `understudy extract` with this recipe first")
-    found: dict[str, list[View]] = {}
-    for work in sorted(latest) if recipe.corpus else ():
-        key, record = finished_record(store, recipe.name, "extract", work, "understudy extract")
-        if "lines.parquet" not in record.outputs:
-            continue
-        table = f"{key}/lines.parquet"
-        for persona, digest in record.counts["views"].items():
-            found.setdefault(persona, []).append(
-                View(work, table, digest, record.outputs["lines.parquet"], tuple(record.rights))
-            )
+def inputs_of(store: Store, sources: Sources, step: AnyStep, persona: str) -> dict[str, str]:
+    """Digest by name of everything of the persona's that a step depends on, a person's corrections too."""
+    own = sources.of(persona)
+    found: dict[str, str] = {}
+    for work, part in own.lines.items() if step.reads_lines else ():
+        # What is told around the speeches is no part of a persona's view: a step that reads it depends on all of it.
+        found[work] = _whole(store, part.key) if step.reads_narration else part.digest
+        if work in own.review:
+            found[f"review:{work}"] = own.review[work]
+    for unit, part in own.imported.items() if step.reads_lines else ():
+        found[f"imported:{unit}"] = part.digest
     return found
 
 
-def material_of(
-    store: Store, persona: Persona, views: Sequence[View], config: CurateConfig, step: AnyStep, recipe: Recipe
-) -> Material:
-    """The material of one step and persona; scenes that curate holds out are left away."""
-    files = _files(step, recipe)
-    rows: list[dict[str, Any]] = []
-    for view in views if step.reads_lines else ():
-        table = store.read_table(view.key)
-        check_version(table, store.uri_of(view.key))
-        whole = table.to_pylist()
-        by_id = {row["line_id"]: row for row in whole}
-        # Where a row stands and its tags are no part of the view, but passages of prose are put together by them.
-        rows.extend({**by_id[row["line_id"]], **row} for row in persona_view(whole, persona.name))
-    cut = scenes(rows, persona.name)
+def rights_of(sources: Sources, step: AnyStep, persona: str) -> tuple[dict[str, str], ...]:
+    """Source, licence, holder and note of what a step reads of the persona."""
+    own = sources.of(persona)
+    parts = [*own.lines.values(), *own.imported.values()] if step.reads_lines else []
+    return tuple({digest_of(one): one for part in parts for one in part.rights}.values())
+
+
+def material_of(sources: Sources, persona: Persona, step: AnyStep, recipe: Recipe) -> Material:
+    """The material of one step and persona; what curate holds out is left away."""
+    config, name = recipe.curate, persona.name
+    whole: list[dict[str, Any]] = [dict(row) for row in sources.lines(name)] if step.reads_lines else []
+    if sources.overlay.works:
+        whole, _ = sources.overlay.apply_to_lines(whole)
+    by_id = {row["line_id"]: row for row in whole}
+    # Where a row stands and its tags are no part of the view, but passages of prose are put together by them.
+    rows = [{**by_id[row["line_id"]], **row} for row in persona_view(whole, name)]
+    cut = scenes(rows, name)
     splits = split(cut, config.heldout, config.seed)
     kept = tuple(scene for scene in cut if splits.get(scene.key) != "heldout")
-    found = tuple(exchange for scene in kept for exchange in exchanges(scene, persona.name, config.window))
+    found = tuple(exchange for scene in kept for exchange in exchanges(scene, name, config.window))
+    imported = tuple(_imported(sources, name, config)) if step.reads_lines else ()
     said = [row["text"] for exchange in found for row in exchange.reply]
-    return Material(persona, language_of(step, persona, said), kept, found, files)
+    said += [message.content for one in imported for message in one.messages if message.loss]
+    return Material(persona, language_of(step, persona, said), kept, found, imported, _files(step, recipe))
+
+
+def _whole(store: Store, key: str) -> str:
+    record = read_record(store, key.rpartition("/")[0])
+    return record.outputs["lines.parquet"] if record else ""
+
+
+def _imported(sources: Sources, persona: str, config: CurateConfig) -> Iterator[Conversation]:
+    """Conversations that somebody made for the persona, but for those that curate may hold out."""
+    offers = (offer for offer in sources.offers(persona) if offer.source == "imported")
+    read = (conversation_or_reason(offer.row) for offer in offers)
+    found = sorted(
+        (drawn(config.seed, one.conversation_id), one.conversation_id, one) for one in read if not isinstance(one, str)
+    )
+    # Where no share is held out, the first may be: something has to be.
+    for position, (draw, _, one) in enumerate(found):
+        if draw >= config.heldout and (position or len(found) == 1):
+            yield one
 
 
 def language_of(step: AnyStep, persona: Persona, said: Sequence[str]) -> str:

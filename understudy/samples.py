@@ -18,11 +18,11 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from understudy.cleaning.admission import REPEATED, Admission, Banding, Sample
+from understudy.cleaning.admission import HELDOUT_LEAK, REPEATED, Admission, Banding, Sample
 from understudy.cleaning.config import SOURCES, CleanConfig, Made
 from understudy.cleaning.language import code, language_of_many
 from understudy.cleaning.near import band_hashes
-from understudy.cleaning.overlap import HeldOut, squeezed
+from understudy.cleaning.overlap import HeldOut, grams, squeezed
 from understudy.cleaning.sound import conversation_or_reason, line_problem
 from understudy.cleaning.tally import Tally
 from understudy.cleaning.text_rules import REASON_OF, Heard, judged, judged_whole, mended
@@ -84,7 +84,7 @@ def assemble(
     offered, offered_count, review = _offered(setting, offers, tally)
     setting = replace(setting, language=_language(setting, whole, offered))
     clean = [found for sample in offered if (found := _cleaned(sample, setting, tally))]
-    real = [Sample("lines", one) for one in lines.conversations]
+    real = [Sample("lines", one) for one in _without_refrains(lines.conversations, config, tally)]
     admission = Admission(config, tally, bands)
     admission.anchor(real)
     parted = _parted(admission.unseen(clean), real, config)
@@ -157,6 +157,36 @@ def _from_lines(setting: Setting, rows: Sequence[Mapping[str, Any]], tally: Tall
     )
     tally.add("lines", found.dropped)
     return found
+
+
+def _without_refrains(conversations: list[Conversation], config: CurateConfig, tally: Tally) -> list[Conversation]:
+    """Where the recipe asks for it: held-out answers that share a piece with the training lines are not scored."""
+    rule = config.clean.heldout_leak
+    if rule is None or not rule.lines:
+        return conversations
+    held = HeldOut.of((one for one in conversations if one.split == "heldout"), config.ngrams.words, config.ngrams.han)
+    repeated = {piece for one in conversations if one.split == "train" for piece in held.pieces_in(one)}
+    found: list[Conversation] = []
+    for one in conversations:
+        messages = list(one.messages)
+        for at, message in enumerate(messages if one.split == "heldout" else ()):
+            shared = {*grams(message.content, held.words, held.han)} & repeated if message.loss else ()
+            if shared:
+                tally.drop("lines", one, HELDOUT_LEAK, message.content, note=min(shared))
+                messages[at] = replace(message, loss=False)
+        found += _renamed(one, messages)
+    return found
+
+
+def _renamed(one: Conversation, messages: list[Message]) -> list[Conversation]:
+    """The conversation with these messages up to the last learned one, under the id that goes with them; else none."""
+    while messages and not messages[-1].loss:
+        messages.pop()
+    if not messages or tuple(messages) == one.messages:
+        return [one] if messages else []
+    provenance = replace(one.provenance, parents=(*one.provenance.parents, one.conversation_id))
+    identity = conversation_id(one.persona, messages, provenance)
+    return [replace(one, conversation_id=identity, messages=tuple(messages), provenance=provenance)]
 
 
 def _mended_line(row: Mapping[str, Any], setting: Setting, tally: Tally) -> Mapping[str, Any]:
@@ -236,15 +266,7 @@ def _cleaned(sample: Sample, setting: Setting, tally: Tally) -> Sample | None:
         elif message.role == "user":
             question.append(message.content)
         messages.append(message)
-    while messages and not messages[-1].loss:
-        messages.pop()
-    if not messages:
-        return None
-    if tuple(messages) == one.messages:
-        return sample
-    provenance = replace(one.provenance, parents=(*one.provenance.parents, one.conversation_id))
-    identity = conversation_id(one.persona, messages, provenance)
-    return replace(sample, one=replace(one, conversation_id=identity, messages=tuple(messages), provenance=provenance))
+    return next((replace(sample, one=renamed) for renamed in _renamed(one, messages)), None)
 
 
 def _clean_answer(message: Message, sample: Sample, clean: CleanConfig, heard: Heard, tally: Tally) -> Message:
@@ -267,7 +289,7 @@ def _parted(samples: Sequence[Sample], real: Sequence[Sample], config: CurateCon
     imported = [sample for sample in samples if sample.source == "imported"]
     if len(imported) < 2 and not any(sample.one.split == "train" for sample in real):
         return [replace(sample, one=replace(sample.one, split="train")) for sample in samples]
-    draws = {sample.one.conversation_id: _draw(config.seed, sample.one) for sample in imported}
+    draws = {sample.one.conversation_id: drawn(config.seed, sample.one.conversation_id) for sample in imported}
     order = sorted(draws, key=lambda identity: (draws[identity], identity))
     must = len(imported) > 1 and not any(sample.one.split == "heldout" for sample in real)
     most = len(order) - (not any(sample.one.split == "train" for sample in real))
@@ -298,9 +320,9 @@ def _shared(
     return found
 
 
-def _draw(seed: int, one: Conversation) -> float:
-    """Uniform in [0, 1), the same on every machine."""
-    digest = hashlib.sha256(json.dumps([seed, one.conversation_id], ensure_ascii=False).encode()).digest()
+def drawn(seed: int, identity: str) -> float:
+    """Where an imported conversation stands in [0, 1), by its id: below `heldout` it may be held out."""
+    digest = hashlib.sha256(json.dumps([seed, identity], ensure_ascii=False).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 

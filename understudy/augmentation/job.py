@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from understudy.conversation import Conversation, Exchange, Message, Provenance, Row, Scene, conversation_id
+from understudy.conversation import (
+    OPENING,
+    Conversation,
+    Exchange,
+    Message,
+    Provenance,
+    Row,
+    Scene,
+    conversation_id,
+)
 from understudy.persona import Persona
 
 
@@ -24,6 +34,8 @@ class Pair:
     work: str
     opened: bool = False
     """Nobody spoke before: `heard` is a direction, a heading or OPENING."""
+    parents: tuple[str, ...] = ()
+    """conversation_id of the imported conversation that it comes from."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +58,17 @@ class Material:
     """Scenes of the persona's works, in order, with all their rows (narration and headings too)."""
     exchanges: tuple[Exchange, ...] = ()
     """The persona's turns in these scenes."""
+    imported: tuple[Conversation, ...] = ()
+    """Conversations that somebody made for the persona before (`kind: conversations`)."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """By path as written in the step: what `step.files()` names."""
     round: int = 0
 
     @property
     def pairs(self) -> list[Pair]:
-        """The exchanges as texts; several speakers before the answer keep their names."""
-        return [_pair(exchange) for exchange in self.exchanges]
+        """The exchanges as texts, those of the lines and then imported ones; several speakers keep their names."""
+        found = [_pair(exchange) for exchange in self.exchanges]
+        return found + [pair for one in self.imported for pair in _pairs_of(one)]
 
     @property
     def lines(self) -> list[Row]:
@@ -168,11 +183,12 @@ def drawn_seed(*parts: Any) -> int:
 
 
 def chosen_pairs(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
-    """`count` pairs drawn without repetition, in the order of the text."""
-    import random
+    """`count` pairs drawn without repetition, in the order of the text.
 
-    picked = random.Random(seed).sample(range(len(pairs)), min(count, len(pairs)))
-    return [pairs[i] for i in sorted(picked)]
+    Each pair has a rank of its own under a seed: one that comes or goes changes only the choices that it was in.
+    """
+    ranks = [(zlib.crc32(pair.said.encode(), zlib.crc32(pair.heard.encode(), seed)), i) for i, pair in enumerate(pairs)]
+    return [pairs[i] for i in sorted(i for _, i in sorted(ranks)[:count])]
 
 
 def _pair(exchange: Exchange) -> Pair:
@@ -184,3 +200,16 @@ def _pair(exchange: Exchange) -> Pair:
     ]
     lines = tuple(row["line_id"] for row in (*exchange.before, *exchange.reply))
     return Pair("\n".join(heard) or exchange.opener, exchange.text, lines, exchange.scene[0], not heard)
+
+
+def _pairs_of(conversation: Conversation) -> Iterator[Pair]:
+    """The learned answers of a conversation, each with what was said right before it."""
+    heard: list[str] = []
+    work, parents = conversation.provenance.work, (conversation.conversation_id,)
+    for message in conversation.messages:
+        if message.role == "user":
+            heard.append(f"{message.name}: {message.content}" if message.name else message.content)
+        elif message.role == "assistant":
+            if message.loss:
+                yield Pair("\n".join(heard) or OPENING, message.content, (), work, not heard, parents)
+            heard = []

@@ -86,6 +86,7 @@ def plan(step: StyleStep, material: Material, notes: Sequence[Note]) -> Iterator
             seed=seed,
             prompt=f"style/{PROMPT_VERSION}",
             lines=tuple(line for pair in pairs for line in pair.lines),
+            parents=tuple(parent for pair in pairs for parent in pair.parents),
             meta={"most": max(LEAST_ROOM, int(ROOM * longest)), "examples": [pair.said for pair in pairs]},
         )
 
