@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -185,10 +186,9 @@ class Overlay:
             if not verdicts:
                 found += own
                 continue
-            place = _Places(own)
             gone: set[int] = set()
-            for verdict in verdicts:
-                position = place.of(verdict.about)
+            places = _Places(own).of_all([verdict.about for verdict in verdicts])
+            for verdict, position in zip(verdicts, places, strict=True):
                 if isinstance(position, str):
                     stale.append({**_as_json(verdict.about), "reason": position})
                 elif verdict.status == "drop":
@@ -277,6 +277,17 @@ class _Places:
         for position, digest in enumerate(self.digests):
             self.by_digest.setdefault(digest, []).append(position)
         self.letters = [sum(map(str.isalnum, str(row["text"] or ""))) for row in rows]
+
+    def of_all(self, decisions: Sequence[Decision]) -> list[int | str]:
+        """`of` each; where two claim one line, it is that which stands where it stood, else neither."""
+        places = [self.of(one) for one in decisions]
+        claims = Counter(places)
+        return [
+            place
+            if isinstance(place, str) or claims[place] == 1 or self.rows[place] == (one.start, one.end)
+            else "ambiguous"
+            for one, place in zip(decisions, places, strict=True)
+        ]
 
     def of(self, one: Decision) -> int | str:
         """The row's position, or why there is none."""

@@ -119,9 +119,11 @@ class PersonalData(Rule):
 
 
 class HeldoutLeak(Part):
-    """Training conversations that contain text of the held-out ones; sizes are `curate.ngrams`."""
+    """Training conversations that contain text of the held-out answers; sizes are `curate.ngrams`."""
 
     sources: MadeSources = ("imported", "generated", "mixed")
+    lines: bool = False
+    """Also leave out of the test every held-out answer of which the text itself repeats a piece in training scenes."""
 
 
 class Repeats(Rule):
