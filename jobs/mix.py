@@ -1,8 +1,7 @@
 """General dialogue mixed into a persona's training conversations, so that it does not forget how to talk.
 
-    sources = open_mix(recipe)                                   # nothing is read but headers and small files
-    counts = mixed_counts(400, [s.entry.share for s in sources]) # pure: how many of each
-    drawn = mixed_in(sources, own=400, persona="adam", seed=0)   # pure: the same for the same seed, share and data
+    for source in open_mix(recipe):                          # of a data set nothing is read but its header
+        stream = candidates(source, "adam", seed=0, set_aside=reasons)    # curate takes as many as the share asks for
 
 A source is a file of conversations in any format, or a Hugging Face data set: a folder that `save_to_disk` wrote, or a
 hub name (from the cache when offline). More rows are drawn when the share grows, and those drawn before stay.
@@ -15,7 +14,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 from understudy.conversation import Conversation
@@ -54,17 +52,6 @@ class Source:
         return given if any(given.values()) else {}
 
 
-@dataclass
-class Drawn:
-    """What was mixed in."""
-
-    conversations: list[Conversation] = field(default_factory=list)
-    set_aside: Counter[str] = field(default_factory=Counter)
-    """Rows that were drawn and could not be read, by reason."""
-    short: dict[str, int] = field(default_factory=dict)
-    """Conversations that a source could not give, by its name."""
-
-
 def open_mix(recipe: Recipe) -> list[Source]:
     """The recipe's mix entries, opened in order; InputError names the entry that cannot be."""
     sources = [_opened(recipe, entry, f"curate.mix.{at}") for at, entry in enumerate(recipe.curate.mix)]
@@ -72,24 +59,6 @@ def open_mix(recipe: Recipe) -> list[Source]:
     if shares >= 1:
         raise InputError(f"curate.mix: the shares come to {shares:g}; together they must leave room for the persona")
     return sources
-
-
-def mixed_counts(own: int, shares: Sequence[float]) -> list[int]:
-    """How many conversations each source gives so that its share of the whole (own and mixed) is as asked."""
-    whole = own / (1 - sum(shares)) if shares else own
-    return [round(whole * share) for share in shares]
-
-
-def mixed_in(sources: Sequence[Source], own: int, persona: str, seed: int) -> Drawn:
-    """Conversations to train `persona` on besides `own` ones of its own: split train, method `mix`."""
-    drawn = Drawn()
-    for source, count in zip(sources, mixed_counts(own, [s.entry.share for s in sources]), strict=True):
-        drawn.set_aside.update(source.set_aside)
-        found = list(islice(candidates(source, persona, seed, drawn.set_aside, max(CHUNK, count)), count))
-        if len(found) < count:
-            drawn.short[source.name] = count - len(found)
-        drawn.conversations += found
-    return drawn
 
 
 def candidates(

@@ -14,6 +14,7 @@ from jobs.shares import shares_of
 from jobs.stage import Unit, write_latest
 from tests.adapters import make_adapter
 from tests.bases import make_random_base
+from understudy.cards import CardFile, blank_image, write_card_file
 from understudy.catalog import Catalog
 from understudy.dataset import conversations_table
 from understudy.errors import InputError, RecipeError
@@ -121,11 +122,27 @@ def test_force_repairs_what_verify_finds(production, base, damage):
     assert not Catalog(store).verify()
 
 
-def test_the_rights_of_the_texts_reach_the_record(production, base):
+def test_the_rights_of_the_texts_reach_the_record_and_the_manifest(production, base):
     folder, store = production
     result = run_publish(recipe_of(folder, base))
     record = store.get_json(f"runs/r/publish/{result.units['ada']}/record.json")
     assert record["rights"] == [{"source": "a play"}]
+    release = Catalog(store).refresh().resolve("ada")
+    assert store.get_json(f"{release.key}/manifest.json")["rights"] == [{"source": "a play"}]
+
+
+def test_the_picture_and_assets_of_a_card_are_published_with_it_and_again_when_they_change(production, base):
+    folder, store = production
+    card = {"spec": "chara_card_v3", "spec_version": "3.0", "data": {"name": "Ada", "group_only_greetings": []}}
+    for colour, assets in (("a", {}), ("b", {"voice.mp3": b"la"})):
+        write_card_file(folder / "ada.png", CardFile(card, assets, blank_image(colour)))
+        recipe = recipe_of(folder, base)
+        ada = recipe.cast[0].model_copy(update={"card": "ada.png"})
+        assert run_publish(recipe.model_copy(update={"cast": (ada,)})).made == ("ada",)
+        catalog = Catalog(store)
+        kept = catalog.card_file(catalog.refresh().resolve("ada").card)
+        assert (kept.image, kept.assets) == (blank_image(colour), assets)
+        assert kept.card["data"]["first_mes"] == "One"
 
 
 def test_resources_that_are_not_there_are_refused_and_the_rest_is_shared_out():

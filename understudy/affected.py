@@ -11,6 +11,7 @@ all recipes and also what another recipe made of the same text.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,8 +25,8 @@ from understudy.store import Store
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 STAGES = ("extract", "augment", "curate", "train", "evaluate", "publish")
-MIXED = "mix/"
-"""Prefix of the inputs that are mixed in: `mix/NAME`."""
+MIXED = re.compile(r"mix:\d+:(.+)")
+"""How an input is called that is mixed in: by the entry's number and the source's name."""
 _READERS = 16
 
 
@@ -86,7 +87,7 @@ def affected(store: Store, work: str) -> Affected:
     """
     records = _records(store)
     roots = {key for key, record in records.items() if record.stage == "extract" and record.unit == work}
-    roots |= {key for key, record in records.items() if f"{MIXED}{work}" in record.inputs}
+    roots |= {key for key, record in records.items() if work in _mixed(record)}
     if not roots:
         raise InputError(f"--work {work}: {_nearest(work, records)}")
     made = _closure(records, roots)
@@ -131,6 +132,11 @@ def _given(record: Record) -> set[str]:
     return {digest for digest in given if isinstance(digest, str) and not digest.startswith("0:")}
 
 
+def _mixed(record: Record) -> set[str]:
+    """Names of the sources that were mixed in."""
+    return {found[1] for name in record.inputs if (found := MIXED.fullmatch(name))}
+
+
 def _latest(store: Store, recipes: Iterable[str], stage: str) -> Iterable[str]:
     for recipe in recipes:
         try:
@@ -153,7 +159,7 @@ def _versions(state: State, made: set[str]) -> tuple[Version, ...]:
 
 def _nearest(work: str, records: Mapping[str, Record]) -> str:
     works = {record.unit for record in records.values() if record.stage == "extract"}
-    works |= {name.removeprefix(MIXED) for r in records.values() for name in r.inputs if name.startswith(MIXED)}
+    works |= {name for record in records.values() for name in _mixed(record)}
     near = difflib.get_close_matches(work, works, 1, 0.4)
     if near:
         return f"nothing was made from it; did you mean {near[0]}?"
