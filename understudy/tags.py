@@ -165,6 +165,13 @@ class Tags:
         """From the words behind a quote; `ended` when its own last mark is a full stop."""
         if match := _STOP.search(text, 2, REACH):
             text = text[: match.end()]
+        if match := _REPLY.match(text):
+            gender = OWNERS.get(match.group(1).lower(), "")
+            if gender in ("m", "f"):
+                return Hint("pronoun", "", gender, match.start(1))
+            if gender == "1":
+                return Hint("name", "I", "1", match.start(1))
+            return Hint("name", self._name(_OWNER.sub("", match.group(1))), "", match.start(1))
         found = _sentence(tokens(text[:REACH]))
         i = 0
         while i < len(found) and found[i].kind in ("comma", "stop") and i < 2:
@@ -197,10 +204,17 @@ class Tags:
         text = text[-REACH:].rstrip()
         for match in _STOP.finditer(text, 0, max(0, len(text) - 1)):
             last_stop = match.end()
-        found = tokens(text[last_stop:])
+        hint = self._before(text[last_stop:], text.rstrip()[-1:] in ",:")
+        if hint is None and last_stop and text[last_stop - 1] in ";:":
+            earlier = max((m.end() for m in _STOP.finditer(text, 0, last_stop - 1) if m.group() not in ";:"), default=0)
+            hint = self._before(text[earlier:].replace(";", ",").replace(":", ","), text.rstrip()[-1:] in ",:")
+        return hint
+
+    def _before(self, clause: str, colon: bool) -> Hint | None:
+        """From a clause or sentence ahead of a quote; `colon` where it leads up to it."""
+        found = tokens(clause)
         while found and found[-1].kind in ("comma", "stop"):
             found.pop()
-        colon = text.rstrip()[-1:] in ",:"
         begin = 0
         for j in range(len(found) - 1, -1, -1):
             if found[j].kind == "stop" and found[j].text not in ("--", "—", "–", "(", ")"):
@@ -211,6 +225,8 @@ class Tags:
             return None
         if found[0].kind == "name" and _GERUND.fullmatch(found[0].text) and found[0].text.casefold() not in self.names:
             found[0] = Token("word", found[0].text.lower(), found[0].start)
+        if colon and (agent := self._agent(found)):
+            return agent
         if colon or found[-1].text in VERBS:
             for j in range(len(found) - 1, -1, -1):
                 if found[j].kind == "word" and found[j].text in VERBS and len(found) - j < 14:
@@ -220,23 +236,39 @@ class Tags:
         subject = self._subject(found, len(found))
         return _beat(subject) if subject else None
 
+    def _agent(self, found: list[Token]) -> Hint | None:
+        """`accosted by Anna,` right before a quote."""
+        for j in range(max(0, len(found) - 3), len(found) - 1):
+            if found[j].text == "by" and j and found[j - 1].text.endswith("ed") and found[j + 1].kind == "name":
+                phrase = self.phrase(found, j + 1)
+                return phrase.hint if phrase and phrase.hint.kind == "name" and phrase.after == len(found) else None
+        return None
+
     def _subject(self, found: list[Token], end: int) -> Hint | None:
         """Who does what a sentence tells: the phrase right before its verb, else the first with no preposition."""
         first: Hint | None = None
+        last: Phrase | None = None
+        subordinate = False
         i = 0
         while i < end:
+            if found[i].text == "who" and last is not None and i - last.after < 2 and last.hint.kind == "name":
+                first = last.hint
             phrase = self.phrase(found, i)
             if phrase is None:
                 i += 1
                 continue
-            loose = i == 0 or found[i - 1].kind in ("comma", "stop") or found[i - 1].text in _JOINS
-            hint = phrase.hint
-            if hint.kind == "described" and not self._person(hint.name):
-                pass
-            elif (phrase.after == end and i and found[i - 1].text not in _BEFORE_OBJECTS) or (
-                loose and (first is None or (hint.kind == "pronoun" and found[i].kind == "word"))
-            ):
-                first = hint
+            ahead = found[i - 1] if i else Token("stop", "", 0)
+            loose = ahead.kind in ("comma", "stop") or ahead.text in _JOINS
+            paired = ahead.text == "and" and last is not None and last.after == i - 1
+            hint, last = phrase.hint, phrase
+            thing = hint.kind == "described" and not self._person(hint.name)
+            at_end = phrase.after == end and i and ahead.text not in _BEFORE_OBJECTS
+            closer = (
+                hint.kind != "owner" and not paired and (ahead.kind == "word" or (ahead.text == "," and subordinate))
+            )
+            nearer = (hint.kind == "pronoun" and found[i].kind == "word") or closer
+            if not thing and (at_end or (loose and (first is None or nearer))):
+                first, subordinate = hint, ahead.text in _SUBORDINATE
             i = max(phrase.after, i + 1)
         return first
 
@@ -247,10 +279,16 @@ class Tags:
 
 
 _STOP = re.compile(r"(?<!Mr)(?<!Mrs)(?<!Ms)(?<!Dr)(?<!St)[.!?;:…](?=\W|$)")
+_REPLY = re.compile(
+    r"[\s,—–-]*(?:was|were|came|burst|broke)\s+(?:in\s+)?(his|her|my|[A-Z][\w.]*(?:\s[A-Z]\w*)?['’]s)\s+(?:\w+\s)?"
+    r"(?:answer|reply|response|comment|remark|exclamation|retort|rejoinder|greeting|question|voice|words)\b"
+)
+"""`was her answer`: said like a speech verb."""
 _INDIRECT = frozenset(("that", "to", "if", "whether", "how", "why"))
 _GERUND = re.compile(r"[A-Z][a-z]+(?:ing|ly|ed)")
 _JOINS_TEXT = "and but then so when while as for that if at last again however though because now suddenly here"
 _JOINS = frozenset(_JOINS_TEXT.split())
+_SUBORDINATE = frozenset(("when", "while", "as", "if", "though", "because"))
 _BEFORE_OBJECTS_TEXT = "to at with by for from of in on upon into after before told asked"
 _BEFORE_OBJECTS = frozenset(_BEFORE_OBJECTS_TEXT.split())
 

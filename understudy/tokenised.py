@@ -175,8 +175,8 @@ _SPOKEN = re.compile(
     re.IGNORECASE,
 )
 _ACTS = re.compile(
-    r"(?:He|She|They|[A-Z]\w+(?: [A-Z]\w+)?|The \w+)\s(?:\w+ly\s)?(?:\w+ed|said|was|were|had|went|came|took|stood|sat|ran"
-    r"|began|made|gave|saw|held|felt|put|spoke|told|bent|broke)\b"
+    r"(?:He|She|They|[A-Z]\w+(?: [A-Z]\w+)?|The \w+)\s(?:\w+ly\s)?(?:\w+ed|said|was|were|had|went|came|took|stood|sat"
+    r"|ran|began|made|gave|saw|held|felt|put|spoke|told|bent|broke)\b"
 )
 
 
@@ -225,8 +225,8 @@ def _until_tag(flat: str, begin: int, end: int) -> list[_Span]:
 
 
 def _assembled(flat: str, rows: list[_Row], spans: list[_Span]) -> tuple[list[Paragraph], list[Quote]]:
-    """Paragraphs that begin where a row opens a quote, and the quotes with the number of theirs."""
-    openers = {span.outer for span in spans}
+    """Paragraphs that begin where a row opens a quote or tells on behind one, and the quotes with their numbers."""
+    openers, closers = {span.outer for span in spans}, {span.outer_end for span in spans}
     parts: list[Paragraph] = []
     until = -1
     i = 0
@@ -234,7 +234,8 @@ def _assembled(flat: str, rows: list[_Row], spans: list[_Span]) -> tuple[list[Pa
         while i < len(spans) and spans[i].outer < row.start:
             until = max(until, spans[i].outer_end)
             i += 1
-        if not parts or (row.start in openers and row.start >= until):
+        told = bool(parts) and flat[row.start].isupper() and parts[-1].end in closers
+        if not parts or ((row.start in openers or told) and row.start >= until):
             parts.append(Paragraph(row.start, row.end, False))
         else:
             parts[-1] = parts[-1]._replace(end=row.end)

@@ -9,7 +9,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from understudy.attribution import Cast, Said, Turn, read_narration, read_quote, settle
+from understudy.aliases import short_forms
+from understudy.attribution import Said, Turn, settle
+from understudy.mentions import Cast, Course, Event, Mentions, addressed_gender, course_of, narrator_of
 from understudy.quotes import Paragraph, Quote, is_speech
 from understudy.tags import REACH, Hint, Tags
 from understudy.tags_han import HanTags, spoken_names
@@ -24,7 +26,7 @@ class LetterReader:
         self.flat, self.parts, self.names = flat, parts, names
         self.scene_of = _scenes(len(parts), heads)
         self.heads = heads
-        reader = Tags({name.casefold(): who for name, who in names.items()})
+        reader = Tags({name.casefold(): who for name, who in {**short_forms(names), **names}.items()})
         self.found: list[Quote] = []
         self.hints: list[tuple[Hint | None, Hint | None]] = []
         self.tags: list[bool] = []
@@ -79,18 +81,31 @@ class LetterReader:
         for name in self.names:
             cast.written.setdefault(cast.id_of(name), Counter()).setdefault(name, 0)
         known = set(cast.written)
-        seen: list[tuple[int, str]] = []
+        mentions = Mentions(cast, known)
+        seen: list[Event] = []
         at = 0
         for quote in self.found:
-            read_narration(self.flat[at : quote.outer], at, cast, known, seen)
+            mentions.narration(self.flat[at : quote.outer], at, seen)
             at = quote.outer_end
-        read_narration(self.flat[at:], at, cast, known, seen)
+        mentions.narration(self.flat[at:], at, seen)
+        cast.settle_genders()
+        called_at_all: Counter[str] = Counter()
         for turn in turns:
             if turn.beat and turn.beat.name and cast.id_of(turn.beat.name) not in known:
                 turn.beat = turn.beat._replace(name="")
             for i in turn.quotes:
-                read_quote(self.flat[self.found[i].start : self.found[i].end], turn, cast, known)
-        return _spread(turns, settle(turns, cast, seen, -3.0), len(self.found))
+                words = self.flat[self.found[i].start : self.found[i].end]
+                called, named = mentions.quote(words)
+                turn.called |= called
+                turn.named |= named
+                turn.to = turn.to or addressed_gender(words)
+            turn.named -= turn.called
+            called_at_all.update(turn.called)
+        narrator = narrator_of(seen, called_at_all, cast)
+        for turn in turns:
+            if narrator and turn.hint and turn.hint.name == "I":
+                turn.hint = turn.hint._replace(name=cast.shown(narrator))
+        return _spread(turns, settle(turns, cast, course_of(seen, cast, narrator), -2.6), len(self.found))
 
     def _turns(self) -> list[Turn]:
         turns: list[Turn] = []
@@ -104,14 +119,12 @@ class LetterReader:
                     last.hint = hint
                 last.beat = last.beat or beat
                 continue
-            start = (
-                self.parts[quote.paragraph].start
-                if hint is None or hint.kind != "pronoun"
-                else quote.outer_end + hint.at
+            turn = Turn([i], quote.paragraph, quote.paragraph, quote.outer, hint, beat)
+            turn.scene = self.scene_of[quote.paragraph]
+            turn.told = quote.outer > self.parts[quote.paragraph].start or (
+                last is not None and last.last < quote.paragraph - 1
             )
-            turns.append(
-                Turn([i], quote.paragraph, quote.paragraph, start, hint, beat, scene=self.scene_of[quote.paragraph])
-            )
+            turns.append(turn)
         return turns
 
 
@@ -179,13 +192,12 @@ class HanReader(LetterReader):
         for name in [*told.elements(), *self.names]:
             cast.write(name)
         turns: list[Turn] = []
-        seen: list[tuple[int, str]] = []
+        course = Course()
         at = 0
         for i, (quote, (hint, beat)) in enumerate(zip(self.found, self.hints, strict=True)):
             near = max(at, quote.outer - 200)
-            seen += [
-                (near + place, cast.id_of(name)) for place, name in self.reader.mentions(self.flat[near : quote.outer])
-            ]
+            for place, name in self.reader.mentions(self.flat[near : quote.outer]):
+                course.add(near + place, cast.id_of(name), 1.0)
             at = quote.outer_end
             if turns and (quote.goes_on or self.tags[i - 1]) and hint is None:
                 turns[-1].quotes.append(i)
@@ -200,7 +212,8 @@ class HanReader(LetterReader):
                 (turn.called if called else turn.named).add(cast.id_of(name))
             turn.named -= turn.called
             turns.append(turn)
-        return _spread(turns, settle(turns, cast, seen, -1.5), len(self.found))
+        course.rank()
+        return _spread(turns, settle(turns, cast, course, -1.5), len(self.found))
 
 
 def _spread(turns: Sequence[Turn], said: Sequence[Said], count: int) -> list[Said]:
