@@ -44,12 +44,12 @@ def test_speech_is_found_in_every_kind_of_marks(opening: str, closing: str) -> N
     text = (
         f"{opening}Good day, don't run!{closing} said Anna.\n\n{opening}I won't,{closing} said Ben.\n\nThey left.\n" * 3
     )
-    assert said(text) == [("Anna", "Good day, don't run!"), ("Ben", "I won't,")] * 3
+    assert said(text) == [("Anna", "Good day, don't run!"), ("Ben", "I won't.")] * 3
 
 
 def test_a_dash_at_the_start_of_a_paragraph_opens_a_speech_and_its_tag_is_cut_out() -> None:
     text = "— Bonjour, dit Marie.\n\n— Hola —dijo Juan—. Vamos ya.\n\n— Да, — сказал он.\n\nIl pleuvait.\n"
-    assert words(text) == ["Bonjour,", "Hola", "Vamos ya.", "Да"]
+    assert words(text) == ["Bonjour.", "Hola", "Vamos ya.", "Да"]
 
 
 def test_chinese_speech_is_found_behind_colons_of_every_kind_and_in_corner_brackets() -> None:
@@ -63,20 +63,20 @@ def test_chinese_speech_is_found_behind_colons_of_every_kind_and_in_corner_brack
 
 
 def test_a_quote_within_a_quote_stays_in_its_words() -> None:
-    assert words("\"He said 'go away' to me,\" said Anna.\n") == ["He said 'go away' to me,"]
-    assert words("“She cried “help!” twice,” said Anna.\n") == ["She cried “help!” twice,"]
+    assert words("\"He said 'go away' to me,\" said Anna.\n") == ["He said 'go away' to me."]
+    assert words("“She cried “help!” twice,” said Anna.\n") == ["She cried “help!” twice."]
     assert words("宝玉道：“他说‘不来’，我听见“来”字。”\n") == ["他说‘不来’，我听见“来”字。"]
 
 
 def test_words_in_marks_that_nobody_says_are_narration() -> None:
     text = 'She "ran" the Circle, knitting "cotton warp" quilts.\n\n"Good," said Anna.\n'
-    assert said(text) == [("Anna", "Good,")]
+    assert said(text) == [("Anna", "Good.")]
     assert words("此书借“通灵”之说，故曰“甄士隐”云云。\n宝玉道：“是。”\n") == ["是。"]
 
 
 def test_a_missing_closing_mark_ends_with_its_paragraph() -> None:
     text = '"I never closed this, said Anna.\n\nThe wind blew. It blew for long.\n\n"Yes," said Ben.\n'
-    assert words(text) == ["I never closed this, said Anna.", "Yes,"]
+    assert words(text) == ["I never closed this, said Anna.", "Yes."]
     chapter = "“没有收尾的话，他说。\n\n" + "风吹过山。\n\n" * 200 + "宝玉道：“好。”\n"
     assert max(map(len, words(chapter))) < 20
 
@@ -91,7 +91,7 @@ def test_a_paragraph_that_opens_again_carries_the_speech_on() -> None:
         ("Anna", "It was dark, I went home."),
         ("Anna", "Then it rained."),
         ("Anna", "And that is all."),
-        ("Ben", "Well,"),
+        ("Ben", "Well."),
     ]
 
 
@@ -107,12 +107,12 @@ def test_two_quotes_with_only_a_tag_between_are_one_speech_whose_tag_is_a_direct
 
 def test_two_quotes_with_more_told_between_are_two_speeches_of_one_speaker() -> None:
     text = '"Wait," said Anna. She took her hat from the wall. "Now we go."\n'
-    assert said(text) == [("Anna", "Wait,"), ("Anna", "Now we go.")]
+    assert said(text) == [("Anna", "Wait."), ("Anna", "Now we go.")]
 
 
 def test_a_hard_wrapped_paragraph_is_one_and_rows_of_chinese_are_each_their_own() -> None:
     text = 'It was a long and\nrainy day in the\nmill, and nobody\ncame. "I am so\ntired," said\nAnna.\n\nThey slept.\n'
-    assert said(text) == [("Anna", "I am so tired,")]
+    assert said(text) == [("Anna", "I am so tired.")]
     assert words("“走。”他说。\n“不走。”\n“那好。”\n") == ["走。", "不走。", "那好。"]
 
 
@@ -353,7 +353,8 @@ def test_any_text_gives_ordered_spans_that_hold_their_words(text: str, names: tu
         assert 0 <= line.confidence <= 1
         assert (line.speaker is None) == (line.method in ("open", "prose"))
         if line.kind == "speech" and not line.directions:
-            assert "".join(line.text.split()) in "".join(text.split()).replace("\ufeff", "")
+            kept = "".join(line.text.split()).rstrip(".。")  # a full stop may stand for the comma before a tag
+            assert kept in "".join(text.split()).replace("\ufeff", "")
 
 
 HOSTILE = {

@@ -163,7 +163,8 @@ def _han_pairs(lines: Mapping[str, int]) -> Iterable[tuple[str, str]]:
 
 
 _HAN_TITLES_TEXT = """夫人 太太 奶奶 姑娘 小姐 公子 老爷 先生 太后 皇后 皇上 贵妃 贵人 娘娘 嬷嬷 妈妈 将军 丞相
-    师父 大人 大王 员外 太监 公公 行者 和尚 道人 道士 长老 菩萨 国王 老母 老者 老儿 婆婆 哥哥 姐姐 妹妹 兄弟 母亲 父亲"""
+    师父 大人 大王 员外 太监 公公
+    行者 和尚 道人 道士 长老 菩萨 国王 老母 老者 老儿 婆婆 哥哥 姐姐 妹妹 兄弟 母亲 父亲"""
 _HAN_TITLES = frozenset(_HAN_TITLES_TEXT.split())
 
 

@@ -107,6 +107,8 @@ class Exchange:
     reply: tuple[Row, ...]
     opener: str
     """What the persona could see when nobody spoke before: the nearest direction, else the heading, else OPENING."""
+    cut: bool = False
+    """Whether an open line stands before it, which may be the persona's own: no window reaches over it."""
 
     @property
     def text(self) -> str:
@@ -122,6 +124,11 @@ class Exchange:
 def is_said(row: Row) -> bool:
     """A speech with something in it; a speech of directions alone says nothing."""
     return row["kind"] == "speech" and bool(row["text"].strip())
+
+
+def is_open(row: Row) -> bool:
+    """A quote of which extraction left open who says it."""
+    return row["kind"] == "speech" and not row["speaker"] and not row["persona"] and row.get("method") == "open"
 
 
 def scenes(rows: Iterable[Row], persona: str) -> list[Scene]:
@@ -185,20 +192,23 @@ def exchanges(scene: Scene, persona: str, window: int) -> list[Exchange]:
     """The persona's turns in a scene, each with the lines of others right before it.
 
     Consecutive lines of the persona are one turn of at most `window - 1` lines (a longer one goes on in the next
-    exchange, with nothing before it); of the others' lines the last ones that fit into the window are kept.
+    exchange, with nothing before it); of the others' lines the last ones that fit into the window are kept. A line that
+    was left open may be the persona's own (a fifth of those beside one are), so nobody hears it: what comes after it
+    begins anew.
     """
     most = max(1, window - 1)
     found: list[Exchange] = []
     before: list[Row] = []
     reply: list[Row] = []
     heading, shown, opener = "", "", OPENING
+    cut = False
 
     def close() -> None:
         for start in range(0, len(reply), most):
             piece = reply[start : start + most]
             room = window - len(piece)
             heard = before[-room:] if room and not start else []
-            found.append(Exchange(scene.key, tuple(heard), tuple(piece), opener))
+            found.append(Exchange(scene.key, tuple(heard), tuple(piece), opener, cut and not start))
 
     for row in scene.rows:
         if row["kind"] == "heading":
@@ -207,6 +217,10 @@ def exchanges(scene: Scene, persona: str, window: int) -> list[Exchange]:
             shown = row["text"].strip() or shown
         elif row["kind"] != "speech":
             continue
+        elif is_open(row):
+            if reply:
+                close()
+            before, reply, cut = [], [], True
         elif row["persona"] == persona:
             if not reply:
                 opener = shown or heading or OPENING
@@ -214,7 +228,7 @@ def exchanges(scene: Scene, persona: str, window: int) -> list[Exchange]:
         else:
             if reply:
                 close()
-                before, reply = [], []
+                before, reply, cut = [], [], False
             before.append(row)
     if reply:
         close()
@@ -246,7 +260,8 @@ def build(
 
     for position, exchange in enumerate(exchanges):
         size = sum(held.size for held, _ in current)
-        if current and (current[0][0].scene != exchange.scene or size + exchange.size > window):
+        elsewhere = exchange.cut or (current and current[0][0].scene != exchange.scene)
+        if current and (elsewhere or size + exchange.size > window):
             close()
         current.append((exchange, position not in untrained))
     close()

@@ -5,7 +5,8 @@
 The lines are those of `understudy.script`: a quote is a speech, what stands around it narration, a chapter heading a
 heading and a scene. A speech spans the words within its marks. Where only a tag parts two quotes (`," said Anna, "`),
 they are one speech: its span holds both, the tag is among its directions (from the closing mark to the opening one) and
-not in its text. Where more is told between them, or a paragraph carries a speech on, each quote is a line of its own.
+not in its text; a comma at the end that only the tag asked for is a full stop there. Where more is told between them,
+or a paragraph carries a speech on, each quote is a line of its own.
 
 `method` says how the speaker is known: `verb` (a name beside a speech verb), `beat` (what somebody does, told right
 beside), `pronoun`, `alternation` (the course of the dialogue), `open` (nobody fits clearly; then `speaker` is None).
@@ -228,9 +229,13 @@ class _Page:
                 told = _plain(self.flat[self.found[k].outer_end : self.found[k + 1].outer]).strip(",;:—– ，：")
                 directions.append({"start": gap[0], "end": gap[1], "text": told})
         joined = ("" if is_han(words[0][-1]) else " ").join(words)
-        self._emit("speech", _plain(joined), start, end, self.said[first], tuple(directions))
+        text = _STOPPED.sub(lambda match: _STOPS[match.group()], _plain(joined))
+        self._emit("speech", text, start, end, self.said[first], tuple(directions))
 
 
+_STOPPED = re.compile(r"[,，、]$")
+_STOPS = {",": ".", "，": "。", "、": "。"}
+"""What a comma that stands only for the tag behind it (`"Yes," said Anna.`) becomes in a line's text."""
 _HAN_BREAK = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef])\s*\n\s*(?=[\u3000-\u9fff\uff00-\uffef])")
 
 
