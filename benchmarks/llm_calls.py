@@ -15,11 +15,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
+import json
+import os
+import random
+import signal
 import statistics
+import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
+
+from tests.endpoint import endpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = "Say something about the weather to a friend who has just come in from the rain. " * 4
@@ -58,7 +67,7 @@ async def bare(url: str, calls: int, in_flight: int) -> None:
     async def worker() -> None:
         for number in numbers:
             call = make_call(number)
-            await client.chat.completions.create(model="m", messages=list(call.messages), **call.sampling)  # pyright: ignore
+            await client.chat.completions.create(model="m", messages=list(call.messages), **call.sampling)
 
     await asyncio.gather(*(worker() for _ in range(in_flight)))
     await client.close()
@@ -76,7 +85,6 @@ def latency(arguments: argparse.Namespace) -> None:
 
     from cluster import runtime
     from jobs.llm import answer_rows, each
-    from tests.endpoint import endpoint
 
     runtime.start()
     found: list[tuple[float, float, float]] = []
@@ -114,17 +122,213 @@ def in_process(service: Any, calls: int) -> float:
         llm.IN_PROCESS_CALLS = before
 
 
+# -- one run in a process of its own, which can be killed -------------------------------------------------------------
+
+
+def echo_slowly(messages: Any, request: Any) -> str:
+    """A reply that depends on nothing but the question."""
+    return f"On {messages[-1]['content'][:12]} I say: {hashlib.sha256(messages[-1]['content'].encode()).hexdigest()}"
+
+
+def drive(url: str, folder: str, rows: int, settings: str) -> None:
+    """Answer `rows` rows and leave digest, counts and ledger in `<folder>/done.json`."""
+    import ray.data
+
+    from jobs.llm import answer_rows, each
+    from understudy.record import rows_digest
+
+    service = service_of(url, folder, **json.loads(settings))
+    items = [{"row": str(number), "call": row_call(number, settings)} for number in range(rows)]
+    from cluster import runtime
+
+    runtime.start()
+    seen: list[str] = []
+    good = 0
+    found: list[dict[str, Any]] = []
+    for row in each(service, answer_rows(service, ray.data.from_items(items, override_num_blocks=8))):
+        answer = json.loads(row["answer"])
+        seen.append(row["row"])
+        good += not answer["reason"]
+        found.append({"row": row["row"], "text": answer["text"], "reason": answer["reason"]})
+    done = {"rows": len(seen), "distinct": len(set(seen)), "good": good, "digest": rows_digest(found)}
+    Path(folder, "done.json").write_text(json.dumps({**done, "ledger": service.ledger()}))
+
+
+def row_call(number: int, settings: str) -> Any:
+    """The row's call; odd ones are malformed where the settings' model is named so."""
+    if '"malformed"' in settings and number % 2:
+        broken = [None, "", "{", "[]", '{"messages": []}', '{"messages": [{"role": "user"}]}', "\ud83d"]
+        return broken[number // 2 % len(broken)]
+    return make_call(number).as_json()
+
+
+def start(url: Any, folder: str, rows: int, settings: dict[str, Any]) -> subprocess.Popen[bytes]:
+    command = "from benchmarks.llm_calls import drive; import sys; drive(*sys.argv[1:3], int(sys.argv[3]), sys.argv[4])"
+    arguments = [url, folder, str(rows), json.dumps(settings)]
+    return subprocess.Popen([sys.executable, "-c", command, *arguments], cwd=ROOT, stderr=subprocess.DEVNULL)
+
+
+def whole_run(url: Any, folder: str, rows: int, settings: dict[str, Any]) -> dict[str, Any]:
+    child = start(url, folder, rows, settings)
+    assert child.wait() == 0, "the run failed"
+    return json.loads(Path(folder, "done.json").read_text())
+
+
+def workers_of(driver: int) -> list[int]:
+    """Ray worker processes below a driver: children of its raylet."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text()
+            names[int(folder.name)] = (folder / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+        except OSError:
+            continue
+        parents[int(folder.name)] = int(stat.rsplit(")", 1)[1].split()[1])
+
+    def below(process: int) -> bool:
+        while process in parents:
+            process = parents[process]
+            if process == driver:
+                return True
+        return False
+
+    return [process for process, name in names.items() if name.startswith("ray::") and below(process)]
+
+
+def kills(arguments: argparse.Namespace) -> None:
+    """Workers and the driver are killed at random; what is paid twice, and is the result the same?"""
+    found = kill_proof(arguments.rows, arguments.kills, arguments.latency, arguments.seed)
+    for name, value in found.items():
+        print(f"{name:<42} {value}")
+
+
+def kill_proof(rows: int, kills: int, latency_s: float, seed: int) -> dict[str, Any]:
+    """Figures of one run with `kills` killed workers and one killed driver, beside an undisturbed one."""
+    rest = random.Random(seed)
+    settings = {"max_in_flight": 128}
+    with tempfile.TemporaryDirectory() as folder, endpoint(echo_slowly, process=True, latency_s=latency_s) as url:
+        plain = whole_run(url, folder, rows, settings)
+    with tempfile.TemporaryDirectory() as folder, endpoint(echo_slowly, process=True, latency_s=latency_s) as url:
+        in_flight: list[int] = []
+        callers = 0
+        when = sorted(rest.uniform(0.05, 0.9) * rows for _ in range(kills + 1))
+        driver_at = when.pop(len(when) // 2)
+        steps = sorted([*((at, "worker") for at in when), (driver_at, "driver")])
+        child = start(url, folder, rows, settings)
+        for at, what in steps:
+            while url.counts()["received"] < at:
+                assert child.poll() is None, "the run ended before its kills"
+                time.sleep(0.02)
+            victims = workers_of(child.pid)
+            calling = [one for one in victims if is_calling(one)]
+            # A random worker would mostly be an idle one: every other kill goes to one that calls.
+            victim = rest.choice(calling if calling and rest.random() < 0.7 else victims) if victims else 0
+            before = url.counts()
+            if what == "driver":
+                child.kill()
+                in_flight.append(before["in_flight"])
+                child.wait()
+                child = start(url, folder, rows, settings)
+            elif victim:
+                callers += victim in calling
+                os.kill(victim, signal.SIGKILL)
+                in_flight.append(before["in_flight"] if victim in calling else 0)
+        assert child.wait() == 0, "the run failed"
+        done = json.loads(Path(folder, "done.json").read_text())
+        calls = url.counts()["received"]
+        again = whole_run(url, folder, rows, settings)
+        after = url.counts()["received"]
+    return {
+        "rows": rows,
+        "killed": f"{len(in_flight) - 1} workers ({callers} of them calling) and the driver",
+        "calls": calls,
+        "calls beyond rows": calls - rows,
+        "in flight at the kills, all of the run": sum(in_flight),
+        "every row once": done["rows"] == done["distinct"] == rows,
+        "set aside": rows - done["good"],
+        "calls of a rerun": after - calls,
+        "same digest as undisturbed": done["digest"] == plain["digest"] == again["digest"],
+    }
+
+
+def is_calling(process: int) -> bool:
+    try:
+        return b"Answering" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+# -- a bad endpoint, and bad rows -------------------------------------------------------------------------------------
+
+
+def chaos(arguments: argparse.Namespace) -> None:
+    """Nearly a third of all answers are trouble."""
+    for name, value in chaos_proof(arguments.rows, arguments.share, arguments.timeout).items():
+        print(f"{name:<42} {value}")
+
+
+def chaos_proof(rows: int, share: float, timeout_s: float) -> dict[str, Any]:
+    """Figures of one run against an endpoint that answers `share` of all requests with trouble, five kinds of it."""
+    troubles = dict.fromkeys(("429", "500", "hang", "cut", "broken"), share / 5)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        with endpoint(echo_slowly, process=True, latency_s=0.05, chaos=troubles, seed=7) as url:
+            done = whole_run(url, folder, rows, {"max_in_flight": 256, "timeout_s": timeout_s})
+            counts = url.counts()
+    return {
+        "rows": rows,
+        "troubles": ", ".join(f"{counts[name]} {name}" for name in troubles),
+        "calls": counts["received"],
+        "calls a row": round(counts["received"] / rows, 3),
+        "every row once": done["rows"] == done["distinct"] == rows,
+        "set aside": rows - done["good"],
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def malformed(arguments: argparse.Namespace) -> None:
+    """Half of the rows are no calls."""
+    for name, value in malformed_proof(arguments.rows).items():
+        print(f"{name:<42} {value}")
+
+
+def malformed_proof(rows: int) -> dict[str, Any]:
+    """Figures of one run in which every other row is broken, in seven ways."""
+    with tempfile.TemporaryDirectory() as folder, endpoint(echo_slowly, process=True) as url:
+        done = whole_run(url, folder, rows, {"max_in_flight": 256, "model": "malformed"})
+        counts = url.counts()
+    return {
+        "rows": rows,
+        "calls": counts["received"],
+        "every row once": done["rows"] == done["distinct"] == rows,
+        "set aside": rows - done["good"],
+        "good": done["good"],
+    }
+
+
 def main() -> None:
     """Run what the command line names; latency without one."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Model calls against a scripted endpoint.")
     commands = parser.add_subparsers(dest="command")
     one = commands.add_parser("latency")
-    one.add_argument("--calls", type=int, default=6000)
+    one.add_argument("--calls", type=int, default=10_000)
     one.add_argument("--latency", type=float, default=0.25)
     one.add_argument("--in-flight", type=int, default=512)
     one.add_argument("--repeats", type=int, default=3)
+    two = commands.add_parser("kills")
+    two.add_argument("--rows", type=int, default=10_000)
+    two.add_argument("--kills", type=int, default=10)
+    two.add_argument("--latency", type=float, default=0.25)
+    two.add_argument("--seed", type=int, default=0)
+    three = commands.add_parser("chaos")
+    three.add_argument("--rows", type=int, default=10_000)
+    three.add_argument("--share", type=float, default=0.3)
+    three.add_argument("--timeout", type=float, default=3.0)
+    four = commands.add_parser("malformed")
+    four.add_argument("--rows", type=int, default=20_000)
     arguments = parser.parse_args(sys.argv[1:] or ["latency"])
-    globals()[arguments.command](arguments)
+    {"latency": latency, "kills": kills, "chaos": chaos, "malformed": malformed}[arguments.command](arguments)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,39 +71,39 @@ class Server:
 
     async def ask(self, call: Call, messages: Sequence[Mapping[str, str]]) -> Reply:
         """The reply to `messages` under the call's schema and sampling."""
-        if call.schema is None:
-            return await self._send(self._body(call, messages))
         way = self.way
         while True:
-            reply = await self._send(self._body(call, messages, WAYS[way]))
-            refused = reply.problem.startswith("refused with 4")
-            if not refused or self.endpoint.structured != "auto" or way + 1 == len(WAYS):
-                if not refused and way > self.way:
-                    self.way = way  # this server takes no more than that
+            reply, used = await self._send(call, messages, way)
+            refused = call.schema is not None and reply.problem.startswith("refused with 4")
+            if not refused or self.endpoint.structured != "auto" or used + 1 == len(WAYS):
+                if not refused and call.schema is not None:
+                    self.way = max(self.way, used)  # this server takes no more than that
                 return reply
-            way += 1
+            way = used + 1
 
-    def _body(self, call: Call, messages: Sequence[Mapping[str, str]], way: str = "") -> dict[str, Any]:
+    def _body(self, call: Call, messages: Sequence[Mapping[str, str]], way: str) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.endpoint.model, **self.endpoint.options, **call.sampling}
         if call.draw and isinstance(body.get("seed"), int):
             body["seed"] += call.draw
-        if way and call.schema is not None:
+        if call.schema is not None:
             body |= response_format(call.schema, way)
             messages = messages if way == "json_schema" else with_schema(messages, call.schema)
         body["messages"] = [dict(message) for message in messages]
         return body
 
-    async def _send(self, body: dict[str, Any]) -> Reply:
-        """Send until there is an answer, or `attempts` are used up."""
+    async def _send(self, call: Call, messages: Sequence[Mapping[str, str]], way: int) -> tuple[Reply, int]:
+        """Send until there is an answer, or `attempts` are used up; also the way in which a schema was asked for."""
         tries = 0
         while True:
             probe = await self.throttle.enter()
             outcome: Outcome = "failed"
-            wait_s, said = None, "cancelled"
+            wait_s, said, began = None, "cancelled", time.monotonic()
             try:
                 await self.tally.permit()
+                began = time.monotonic()
                 try:
-                    outcome, reply, wait_s = await self._once(body)
+                    way = max(way, self.way)  # others may have learned it while this one waited
+                    outcome, reply, wait_s = await self._once(self._body(call, messages, WAYS[way]))
                 finally:
                     self.tally.in_flight -= 1
                 said = reply.problem
@@ -110,12 +111,13 @@ class Server:
                 outcome = "refused"  # no permit, or a wrong key: says nothing about the endpoint's state
                 raise
             finally:
-                self.throttle.leave(outcome, probe, wait_s, said)
+                self.throttle.leave(outcome, probe, time.monotonic() - began, wait_s, said)
             if outcome in ("ok", "refused"):
-                return reply
-            tries += not probe  # asking whether it is back is not the call's own failure
+                return reply, way
+            # To ask whether it is back, or to be told to slow down, is not the call's own failure.
+            tries += not probe and outcome == "failed"
             if tries >= self.endpoint.attempts:
-                return Reply(problem=f"{reply.problem}, {tries} times", lasting=False)
+                return Reply(problem=f"{reply.problem}, {tries} times", lasting=False), way
             self.tally.totals["retries"] += 1
             self.tally.busy.discard(asyncio.current_task())
             await self.throttle.before_repeat(max(1, tries), wait_s)

@@ -1,9 +1,9 @@
 """How hard an endpoint is pushed: calls in flight, pauses, and how many repeats it is worth.
 
-    limit      doubles every round trip until the endpoint first asks to slow down, then grows by a few each second
+    limit      doubles every round trip until the endpoint first asks to slow down, then grows by one or 2 % a round trip
     slow down  a share of 429, 503 or 529 within a second takes a part off the limit, and Retry-After is kept (bounded)
     breaker    when nothing but failures comes back, one call at a time asks whether it is back; the others wait
-    repeats    each answer earns half a repeat on top of a start of 100; where none is left, repeats come one a second
+    repeats    each answer earns one, on top of a start of 100; where none is left, repeats come one a second
 
 One Throttle belongs to one endpoint in one process, and to that process's event loop.
 """
@@ -28,7 +28,10 @@ LEAST_SHARE = 64
 SLOW_SHARE = 0.1
 """So many slow-downs among the answers of a second are chance, or the price of finding the limit."""
 MOST_RETRY_AFTER_S = 60.0
+GROWTH = 0.02
 FAILURES_IN_A_ROW = 20
+SLOW_FOR_S = 20.0
+"""An endpoint that does nothing but ask to slow down for so long counts as down."""
 BACKOFF_S, MOST_BACKOFF_S = 0.25, 20.0
 PROBE_S, MOST_PROBE_S = 1.0, 30.0
 FREE_REPEATS, REPEATS_PER_ANSWER = 100.0, 1.0
@@ -48,14 +51,15 @@ class Throttle:
         self.name, self.most, self.patience_s, self.say = name, most, patience_s, say
         self.limit = float(min(most, FIRST_LIMIT))
         self.in_flight = 0
-        self.weighted = 0.0
         self._growing_fast = True
         self._random = random.Random(seed)
         self._waiters: deque[asyncio.Future[None]] = deque()
+        self._round_trip_s = 0.25
         self._window_began = time.monotonic()
         self._window = [0, 0]
         self._hold_until = 0.0
         self._in_a_row = 0
+        self._slow_since: float | None = None
         self._last_failure = ""
         self._ever_answered = False
         self._down_since: float | None = None
@@ -105,24 +109,28 @@ class Throttle:
                     if not waiter.done():
                         waiter.cancel()
 
-    def leave(self, outcome: Outcome, probe: bool, retry_after_s: float | None = None, said: str = "") -> None:
+    def leave(
+        self, outcome: Outcome, probe: bool, took_s: float, retry_after_s: float | None = None, said: str = ""
+    ) -> None:
         """Give the place back and tell how it went."""
         self.in_flight -= 1
         now = time.monotonic()
         if probe:
             self._probing = False
-        if outcome in ("ok", "refused", "slow"):
+        if outcome in ("ok", "refused"):
             self._answered(now)
         else:
-            self._failed(now, probe, said)
+            self._failed(now, probe, said, outcome == "slow")
         self._window[0] += 1
         self._window[1] += outcome == "slow"
         if outcome == "slow" and self._window[1] > SLOW_SHARE * max(10, self._window[0]):
             self._slow_down(now, retry_after_s)
         elif outcome == "ok":
-            self.limit = min(float(self.most), self.limit + (1.0 if self._growing_fast else 4.0 / self.limit))
+            self._round_trip_s += 0.1 * (took_s - self._round_trip_s)
+            step = 1.0 if self._growing_fast else max(1.0, GROWTH * self.limit) / self.limit
+            self.limit = min(float(self.most), self.limit + step)
             self._repeats = min(FREE_REPEATS, self._repeats + REPEATS_PER_ANSWER)
-        if now > self._window_began + 1.0:
+        if now > self._window_began + max(1.0, 2 * self._round_trip_s):
             self._window_began, self._window = now, [0, 0]
         self._wake()
 
@@ -140,7 +148,8 @@ class Throttle:
         await asyncio.sleep(wait)
 
     def _slow_down(self, now: float, retry_after_s: float | None) -> None:
-        if self._growing_fast or now > self._window_began + 0.25:
+        # What was sent before the last step back says nothing about it.
+        if self._growing_fast or now > self._window_began + 1.2 * self._round_trip_s:
             share = self._window[1] / self._window[0]
             floor = max(1.0, self.most / LEAST_SHARE)
             self.limit = max(floor, min(self.limit, float(self.in_flight + 1)) * (1 - min(0.5, max(0.2, share))))
@@ -151,6 +160,7 @@ class Throttle:
 
     def _answered(self, now: float) -> None:
         self._in_a_row = 0
+        self._slow_since = None
         self._ever_answered = True
         if self._down_since is not None:
             self.say(f"endpoint {self.name}: is back after {now - self._down_since:.0f} s")
@@ -158,9 +168,14 @@ class Throttle:
             self.limit = min(self.limit, float(FIRST_LIMIT))
             self._growing_fast = True
 
-    def _failed(self, now: float, probe: bool, said: str) -> None:
-        self._in_a_row += 1
+    def _failed(self, now: float, probe: bool, said: str, slow: bool) -> None:
         self._last_failure = said
+        if not slow:
+            self._in_a_row += 1
+        elif self._slow_since is None:
+            self._slow_since = now
+        elif now > self._slow_since + SLOW_FOR_S:  # a quota that is used up asks to slow down for ever
+            self._in_a_row = FAILURES_IN_A_ROW
         if self._down_since is None and self._in_a_row >= FAILURES_IN_A_ROW:
             self._down_since = now
             self._probe_at = now + self._probe_s

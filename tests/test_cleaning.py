@@ -46,6 +46,8 @@ def said(*pairs: tuple[str, str], split="train", number: int = 0) -> Conversatio
         ("**Answer:** So be it.", "So be it."),
         ("<|im_start|>assistant\nSo be it.<|im_end|>\n", "So be it."),
         ("<think>He asks who I am.</think>\n\nSo be it.", "So be it."),
+        ("Answer: **So** be it.", "So be it."),
+        ("**Answer**: So be it.", "So be it."),
         ("Adam: So be it.", "So be it."),
         ("回答：罢了，罢了。", "罢了，罢了。"),
         ("So <b>be</b> it,<br>my&nbsp;friend.", "So be it,\nmy friend."),

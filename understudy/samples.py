@@ -213,7 +213,8 @@ def _offered(
     sound: list[tuple[Made, Conversation]] = []
     for offer in offers:
         count[offer.source] += 1
-        one = conversation_or_reason(offer.row, setting.persona)
+        # An imported row says whose it is; what was generated for a persona is that persona's.
+        one = conversation_or_reason(offer.row, None if offer.source == "imported" else setting.persona)
         if isinstance(one, str):
             tally.malformed(offer.source, offer.unit, offer.row, one)
         else:

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from understudy.errors import InputError, MissingError, StoreError
@@ -115,6 +115,14 @@ class Store:
 
         with _named(self.uri_of(key)):
             obstore.put(self._objects, _checked(key), data)
+
+    def put_file(self, key: str, file: IO[bytes]) -> None:
+        """Stream an open file, from its beginning, under `key`; the object appears whole."""
+        import obstore
+
+        file.seek(0)
+        with _named(self.uri_of(key)):
+            obstore.put(self._objects, _checked(key), file)
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Write `data` under `key` only if nothing is there; False when something already was."""

@@ -60,8 +60,8 @@ _ANY_SPECIAL = re.compile(_SPECIAL)
 _THINKING = re.compile(r"^\s*<(think|thinking|thought|reasoning)>.*?</\1>\s*", re.DOTALL)
 _ANY_THINKING = re.compile(r"</?(?:think|thinking|reasoning)>")
 _LABEL = re.compile(
-    r"^[\s*_#>\[【(（]{0,4}(?:(?:final |my )?(?:answer|response|reply|output)|assistant|"
-    r"回答|回复|答复|答案|答|助手|输出)[\s*_\]】)）]{0,4}[:：][\s*_]*",
+    r"^[\s#>\[【(（]{0,4}(\*\*|__)?[\[【(（]?(?:(?:final |my )?(?:answer|response|reply|output)|assistant|"
+    r"回答|回复|答复|答案|答|助手|输出)[\s\]】)）]{0,4}(?(1)(?:\1\s*[:：]|[:：]\s*\1)|[:：])\s*",
     re.IGNORECASE,
 )
 _TURN = re.compile(

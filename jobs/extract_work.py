@@ -1,0 +1,253 @@
+"""One file of the corpus, extracted: read, parsed, said by whom, and written beside its record. Runs on any worker."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.lines_file import WorkFiles
+from jobs.stage import Unit, read_latest
+from understudy.corpus import Work, options_of
+from understudy.dataset import conversations_table, dropped_table
+from understudy.errors import CorpusError, StoreError
+from understudy.prose import cast_names
+from understudy.reading.documents import Document, read_document
+from understudy.reading.source import Source, opened
+from understudy.reading.works import How, read_works
+from understudy.record import Record, digest_of, output_key, read_record, rows_digest, table_digest
+from understudy.script import name_key, owners, speakers
+from understudy.store import Store
+
+VERSION = 2
+MOST_CHATS = 128 << 20
+"""Bytes of a file of conversations, which is read whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class CastNames:
+    """What the parser needs of one persona."""
+
+    name: str
+    display_name: str
+    aliases: tuple[str, ...]
+    works: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Everything that one file's extraction depends on, fit to travel to a worker."""
+
+    recipe: str
+    store: Store
+    work: Work
+    layout: str
+    cast: tuple[CastNames, ...]
+    force: bool
+
+
+def extract_work(task: Task) -> dict[str, Any]:
+    """Read, parse and write one file; a row that says how it went. Never raises for a bad file."""
+    row: dict[str, Any] = {"work": task.work.name, "problem": "", "fingerprint": "", "skipped": False, "counts": {}}
+    where = task.work.location
+    try:
+        with opened(where) as source:
+            made = _chats(task, source) if task.work.entry.kind == "conversations" else _lines(task, source)
+    except CorpusError as error:
+        return {**row, "problem": str(error)}
+    except StoreError as error:  # nothing can be kept: the whole stage ends, by its own words and not Ray's
+        return {**row, "fatal": str(error)}
+    except Exception as error:  # noqa: BLE001 - one file never ends the work on the others, whatever a library makes of it
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE):
+            return {**row, "fatal": f"{where}: {error.strerror} while it was extracted"}
+        said = " ".join(str(error).split())[:200]
+        return {**row, "problem": f"{where}: cannot be read ({type(error).__name__}: {said})"}
+    return {**row, **made}
+
+
+def given_up(task: Task) -> dict[str, Any]:
+    """The row of a file that ended its worker twice."""
+    problem = f"{task.work.location}: its worker ended while reading it (out of memory, or a crash in a library)"
+    return {"work": task.work.name, "problem": problem, "fingerprint": "", "skipped": False, "counts": {}}
+
+
+# Lines ----------------------------------------------------------------------------------------------------------------
+
+
+def _lines(task: Task, source: Source) -> dict[str, Any]:
+    started = time.time()
+    before = None if task.force else _known_speakers(task, source.digest)
+    if before is not None:
+        unit = _unit(task, source.digest, *before)
+        if record := unit.record(task.store):
+            return _skipped(unit, record)
+    document = read_document(source, options_of(task.work.entry))
+    files = _parsed(task, document)
+    known = sorted(map(name_key, files.speakers))
+    kind = "prose" if files.read_as["prose"] else "script"
+    unit = _unit(task, source.digest, kind, known)
+    if task.force:
+        task.store.delete(f"{unit.key}/record.json")
+    elif record := unit.record(task.store):
+        return _skipped(unit, record)
+    counts = _counts(document, files, kind, known)
+    unit.finish(task.store, files.put(task.store, unit.key), counts, started)
+    return {"fingerprint": unit.fingerprint, "counts": counts}
+
+
+def _skipped(unit: Unit, record: Record) -> dict[str, Any]:
+    return {"fingerprint": unit.fingerprint, "skipped": True, "counts": record.counts}
+
+
+def _parsed(task: Task, document: Document) -> WorkFiles:
+    """The file's lines, text and rows set aside; CorpusError where nobody is found to speak in it at all."""
+    work, where = task.work.name, task.work.location
+    files = WorkFiles(owners(task.cast, work), text=not document.plain)
+    for chunk in read_works(document, work, _how(task), where):
+        # A model that names the speakers of open lines changes `chunk.lines` here: parsed, belonging to nobody yet,
+        # with offsets in the file's text, of which `chunk.text` begins at `chunk.start`.
+        files.add(chunk)
+    files.close()
+    if not files.read_as:
+        reason, count = files.reasons.most_common(1)[0] if files.reasons else ("is empty", 0)
+        rows = f" (and {files.reasons.total() - 1:,} more rows)" if files.reasons.total() > 1 else ""
+        raise CorpusError(f"{where}: {reason}{rows}" if count else f"{where}: is empty")
+    return files
+
+
+def _how(task: Task) -> How:
+    entry = task.work.entry
+    return How(entry.kind, task.layout, cast_names(task.cast, task.work.name), entry.cut)
+
+
+def _counts(document: Document, files: WorkFiles, kind: str, known: list[str]) -> dict[str, Any]:
+    counts: dict[str, Any] = {
+        "lines": files.kinds.total(),
+        "speeches": files.kinds["speech"],
+        "unassigned": files.unassigned,
+        "kinds": dict(sorted(files.kinds.items())),
+        "encoding": {"name": document.encoding, "confidence": round(document.confidence, 3)},
+        "format": {"name": document.format, **document.details},
+        "kind": kind,
+        "method": kind if kind == "prose" else files.method,
+        "characters": files.characters,
+        "speakers": known,
+        "views": files.views.digests,
+    }
+    if files.reasons:
+        counts["set_aside"] = dict(files.reasons.most_common(50))
+    return counts
+
+
+def _reading(task: Task) -> dict[str, Any]:
+    entry = task.work.entry
+    said = {"column": entry.column, "speaker_column": entry.speaker_column, "cut": entry.cut}
+    read = {"work": task.work.name, "kind": entry.kind, "layout": task.layout, "encoding": entry.encoding}
+    return {**read, **{name: value for name, value in said.items() if value}}
+
+
+def _unit(task: Task, digest: str, kind: str, known: Sequence[str]) -> Unit:
+    """The work as planned: of the cast what its own speakers are mapped to counts, and in prose every name."""
+    roles = owners(task.cast, task.work.name)
+    config = {**_reading(task), "cast": {name: roles[name] for name in sorted(known) if name in roles}}
+    if kind == "prose":
+        config["names"] = cast_names(task.cast, task.work.name)
+    return Unit(task.recipe, "extract", VERSION, task.work.name, config, {"text": digest}, _rights(task))
+
+
+def _rights(task: Task) -> tuple[dict[str, str], ...]:
+    rights = task.work.entry.rights.model_dump()
+    return (rights,) if any(rights.values()) else ()
+
+
+def _known_speakers(task: Task, digest: str) -> tuple[str, list[str]] | None:
+    """Kind and speakers of this very text, if it was read the same way before: then nothing is parsed to compare."""
+    before = read_latest(task.store, task.recipe, "extract").get(task.work.name)
+    record = read_record(task.store, output_key(task.recipe, "extract", before)) if before else None
+    if record is None or record.stage_version != VERSION or record.inputs != {"text": digest}:
+        return None
+    kind, known = record.counts.get("kind"), record.counts.get("speakers")
+    if not kind or known is None:
+        return None
+    same = {name: value for name, value in record.config.items() if name not in ("cast", "names")} == _reading(task)
+    names = cast_names(task.cast, task.work.name) if kind == "prose" else None
+    return (kind, known) if same and record.config.get("names") == names else None
+
+
+def hear_work(task: Task) -> dict[str, Any]:
+    """Who speaks in a work when no name is known beforehand: lines by speaker as written, kept for the next time."""
+    if task.work.entry.kind == "conversations":
+        return {"speakers": {}}
+    try:
+        with opened(task.work.location) as source:
+            read = digest_of([VERSION, _reading(task), source.digest])
+            key = f"runs/{task.recipe}/extract/heard/{read}.json"
+            if task.store.exists(key) and not task.force:
+                return {"speakers": task.store.get_json(key)}
+            heard: Counter[str] = Counter()
+            written: dict[str, str] = {}
+            document = read_document(source, options_of(task.work.entry))
+            for chunk in read_works(document, task.work.name, _how(task), task.work.location):
+                for speaker, count in speakers(chunk.lines).items():
+                    heard[written.setdefault(name_key(speaker), speaker)] += count
+            task.store.put_json(key, dict(heard))
+    except StoreError as error:
+        return {"fatal": str(error)}
+    except Exception:  # noqa: BLE001 - extraction sets this file aside and says why
+        return {"speakers": {}}
+    return {"speakers": dict(heard)}
+
+
+# Conversations --------------------------------------------------------------------------------------------------------
+
+
+def _chats(task: Task, source: Source) -> dict[str, Any]:
+    """A file of conversations that somebody made already, each given to its persona."""
+    from understudy.interchange import belonging_to, read_conversations_file
+
+    started = time.time()
+    entry, work = task.work.entry, task.work.name
+    known = owners(task.cast, work)
+    own = sorted(key for key, persona in known.items() if persona == entry.persona)
+    config = {"work": work, "kind": entry.kind, "format": entry.format, "persona": entry.persona}
+    config["cast"] = own if entry.persona else known
+    unit = Unit(task.recipe, "extract", VERSION, work, config, {"text": source.digest}, _rights(task))
+    if task.force:
+        task.store.delete(f"{unit.key}/record.json")
+    elif record := unit.record(task.store):
+        return _skipped(unit, record)
+    names = [name for one in task.cast if one.name == entry.persona for name in (one.display_name, *one.aliases)]
+    found, aside = read_conversations_file(source.data(MOST_CHATS), entry.format, entry.persona, work, names)
+    only = task.cast[0].name if len(task.cast) == 1 else None
+    good = []
+    dropped = [_dropped(entry.persona, work, row["text"], row["reason"]) for row in aside]
+    for one in found:
+        persona = entry.persona or known.get(name_key(one.persona)) or (only if not one.persona else None)
+        if persona is None:
+            said = f"answers as {one.persona}, who is nobody in the cast" if one.persona else "says not who answers"
+            text = "\n".join(message.content for message in one.messages)[:2000]
+            dropped.append(_dropped(None, work, text, f"{said}; name it with `persona:` in the corpus entry"))
+        else:
+            good.append(belonging_to(one, persona))
+    if not good:
+        reason = dropped[0]["reason"] if dropped else "is empty"
+        raise CorpusError(f"{task.work.location}: no conversation in it can be read: {reason}")
+    rows = [one.row() for one in good]
+    views = {
+        name: rows_digest(row for row in rows if row["persona"] == name)
+        for name in sorted({one.persona for one in good})
+    }
+    counts = {"kind": "conversations", "conversations": len(good), "set_aside": len(dropped), "views": views}
+    outputs = {}
+    for name, table in (("conversations", conversations_table(good)), ("dropped", dropped_table(dropped))):
+        task.store.write_table(f"{unit.key}/{name}.parquet", table)
+        outputs[f"{name}.parquet"] = table_digest(table)
+    unit.finish(task.store, outputs, counts, started)
+    return {"fingerprint": unit.fingerprint, "counts": counts}
+
+
+def _dropped(persona: str | None, work: str, text: str, reason: str) -> dict[str, Any]:
+    return {"persona": persona, "work": work, "scene": None, "lines": [], "text": text, "reason": reason}

@@ -1,0 +1,414 @@
+"""A recipe's lines and samples with what people decided about them.
+
+    room = Room(store, recipe, who="ada")
+    page = room.lines(Filter(below=0.7), after=None, limit=50)
+    room.decide("lines", page["rows"][0]["at"], "fix", speaker="NELL")
+    room.undo()
+
+What is shown is what the stages made last, with the overlay's decisions on top. Not safe for several threads: the page's
+server holds a lock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from understudy import overlay
+from understudy.conversation import Conversation
+from understudy.dataset import conversation_of
+from understudy.errors import InputError, MissingError, StoreError
+from understudy.overlay import Decision, Overlay
+from understudy.persona import Persona, cast_entries, cast_entry_persona
+from understudy.recipe import AutoCastEntry, Recipe
+from understudy.record import Record, output_key, read_record
+from understudy.reviewing.lists import Filter, line_mask, page, passing, place_of, sample_mask
+from understudy.script import name_key
+from understudy.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AROUND = 4
+"""Rows of context on each side of a line."""
+MOST_SPEAKERS = 500
+"""Names that autocompletion knows."""
+MOST_UNDO = 1000
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One finished output of a stage."""
+
+    name: str
+    stage: str
+    key: str
+    record: Record
+
+
+def finished(store: Store, recipe: str, stage: str) -> list[Unit]:
+    """The newest finished outputs of a stage, by name."""
+    try:
+        latest = dict(store.get_json(f"runs/{recipe}/{stage}/latest.json"))
+    except MissingError:
+        return []
+    found = []
+    for name, fp in sorted(latest.items()):
+        key = output_key(recipe, stage, str(fp))
+        if record := read_record(store, key):
+            found.append(Unit(name, stage, key, record))
+    return found
+
+
+class Room:
+    """Everything that there is to review of one recipe."""
+
+    def __init__(self, store: Store, recipe: Recipe, who: str = ""):
+        """InputError when neither extract nor augment has been run."""
+        self.store, self.recipe, self.who = store, recipe, who
+        self.extracted = finished(store, recipe.name, "extract")
+        self.augmented = finished(store, recipe.name, "augment")
+        if not self.extracted and not self.augmented:
+            raise InputError(f"{recipe.name}: there is nothing to review; run `understudy extract` with it first")
+        self.line_units = [unit for unit in self.extracted if "lines.parquet" in unit.record.outputs]
+        self.sample_units = [
+            u for u in (*self.extracted, *self.augmented) if "conversations.parquet" in u.record.outputs
+        ]
+        self.tables = [self._read(unit, "lines") for unit in self.line_units]
+        self.samples_tables = [self._read(unit, "conversations") for unit in self.sample_units]
+        self._undo: list[list[Decision]] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the overlay again: others may have decided meanwhile."""
+        self.overlay = overlay.read(self.store, self.recipe.name)
+        self._line_status, self._sample_status = self._statuses()
+
+    # What is there
+
+    @cached_property
+    def cast(self) -> list[Persona]:
+        """The cast, automatic ones as extract found them."""
+        speakers = None
+        if isinstance(self.recipe.cast, AutoCastEntry):
+            try:
+                found = self.store.get_json(f"runs/{self.recipe.name}/extract/speakers.json")
+            except MissingError:
+                return []
+            speakers = [(str(name), int(lines)) for name, lines in found]
+        return [cast_entry_persona(entry, self.recipe) for entry in cast_entries(self.recipe, speakers)]
+
+    @cached_property
+    def speakers(self) -> list[str]:
+        """Names as the texts write them, most lines first."""
+        counts: Counter[str] = Counter()
+        for table in self.tables:
+            for one in table["speaker"].value_counts().to_pylist():
+                if one["values"]:
+                    counts[one["values"]] += one["counts"]
+        return [name for name, _ in counts.most_common(MOST_SPEAKERS)]
+
+    @cached_property
+    def reasons(self) -> dict[str, tuple[set[str], set[str]]]:
+        """What cleaning dropped, by reason: line_ids and conversation_ids."""
+        found: dict[str, tuple[set[str], set[str]]] = {}
+        for unit in finished(self.store, self.recipe.name, "curate"):
+            if "dropped.parquet" not in unit.record.outputs:
+                continue
+            table = self._read(unit, "dropped")
+            others = table["conversation"].to_pylist() if "conversation" in table.column_names else []
+            for at, (reason, lines) in enumerate(
+                zip(table["reason"].to_pylist(), table["lines"].to_pylist(), strict=True)
+            ):
+                for name in (reason, "*"):
+                    of_lines, of_samples = found.setdefault(name, (set(), set()))
+                    of_lines.update(lines or ())
+                    if others and others[at]:
+                        of_samples.add(others[at])
+        return found
+
+    def about(self) -> dict[str, Any]:
+        """What the page needs to know first."""
+        decided = Counter(self._line_status.values()), Counter(self._sample_status.values())
+        works = [work for table in self.tables for work in table["work"].unique().to_pylist()]
+        return {
+            "recipe": self.recipe.name,
+            "personas": [{"id": p.name, "name": p.display_name, "aliases": list(p.aliases)} for p in self.cast],
+            "speakers": self.speakers,
+            "works": works[:MOST_SPEAKERS],
+            "units": [unit.name for unit in self.sample_units],
+            "reasons": sorted(reason for reason in self.reasons if reason != "*"),
+            "lines": sum(table.num_rows for table in self.tables),
+            "samples": sum(table.num_rows for table in self.samples_tables),
+            "decided": {"lines": dict(decided[0]), "samples": dict(decided[1])},
+            "stale": self._stale,
+            "unreadable": list(self.overlay.unreadable),
+            "undo": len(self._undo),
+        }
+
+    # Lists
+
+    def lines(self, wanted: Filter, after: str | None, limit: int) -> dict[str, Any]:
+        """A page of lines: {"rows", "total", "before", "more"}."""
+        only = self.reasons.get(wanted.reason, (set(), set()))[0] if wanted.reason else None
+        judged = self._judge(self._line_status, wanted.status)
+        rows = [passing(line_mask(table, wanted), table["line_id"], only, judged) for table in self.tables]
+        found = page(rows, place_of(after, self.tables) if after else None, limit)
+        return {
+            "rows": [self.line(place) for place in found.places],
+            "total": found.total,
+            "before": found.before,
+            "more": found.more,
+        }
+
+    def samples(self, wanted: Filter, after: str | None, limit: int) -> dict[str, Any]:
+        """A page of imported and generated conversations, as they were before cleaning."""
+        only = self.reasons.get(wanted.reason, (set(), set()))[1] if wanted.reason else None
+        judged = self._judge(self._sample_status, wanted.status)
+        rows: list[list[int]] = []
+        for unit, table in zip(self.sample_units, self.samples_tables, strict=True):
+            out = (wanted.work and unit.name != wanted.work) or (wanted.generated and unit.stage != "augment")
+            mask = None if out else sample_mask(table, wanted)
+            rows.append([] if mask is None else passing(mask, table["conversation_id"], only, judged))
+        found = page(rows, place_of(after, self.samples_tables) if after else None, limit)
+        return {
+            "rows": [self.sample(place) for place in found.places],
+            "total": found.total,
+            "before": found.before,
+            "more": found.more,
+        }
+
+    def line(self, place: str) -> dict[str, Any]:
+        """One line with what was decided about it."""
+        number, row = place_of(place, self.tables)
+        window, position = self._window(number, row, 1)
+        before = window[position]
+        after = self._decided_line(window, position)
+        shown = after or before
+        changed = {n: before[n] for n in ("speaker", "persona", "text") if after and after[n] != before[n]}
+        names = ("line_id", "work", "scene", "speaker", "persona", "text", "method", "start", "end")
+        return {
+            "at": place,
+            **{name: shown[name] for name in names},
+            "confidence": round(float(before["confidence"] or 0), 3),
+            "status": self._line_status.get(before["line_id"], ""),
+            "was": changed,
+            "reasons": [r for r, (of_lines, _) in self.reasons.items() if r != "*" and before["line_id"] in of_lines],
+        }
+
+    def context(self, place: str) -> list[dict[str, Any]]:
+        """The rows around a line, with every kind of row."""
+        number, row = place_of(place, self.tables)
+        window, position = self._window(number, row, AROUND)
+        names = ("line_id", "kind", "speaker", "persona", "text")
+        return [{**{n: one[n] for n in names}, "here": i == position} for i, one in enumerate(window)]
+
+    def cited(self, line_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Lines by their ids, for citations; unknown ids are left out."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        wanted = pa.array(sorted(set(line_ids)), pa.string())
+        is_in: Any = vars(pc)["is_in"]
+        found: dict[str, dict[str, Any]] = {}
+        for table in self.tables if len(wanted) else ():
+            for row in table.filter(is_in(table["line_id"], wanted)).to_pylist():
+                found[row["line_id"]] = {name: row[name] for name in ("line_id", "work", "kind", "speaker", "text")}
+        return found
+
+    def sample(self, place: str) -> dict[str, Any]:
+        """One conversation with what was decided about it."""
+        number, row = place_of(place, self.samples_tables)
+        one = self._conversation(number, row)
+        decided, _ = self.overlay.apply_to_conversations([one])
+        after = decided[0][0]
+        origin = one.provenance
+        return {
+            "at": place,
+            "id": one.conversation_id,
+            "unit": self.sample_units[number].name,
+            "persona": one.persona,
+            "method": origin.method,
+            "model": origin.model,
+            "prompt": origin.prompt,
+            "messages": [
+                {"role": m.role, "name": m.name, "content": m.content, "loss": m.loss} for m in after.messages
+            ],
+            "cited": list(self.cited(origin.lines[:20]).values()),
+            "status": self._sample_status.get(one.conversation_id, ""),
+            "reasons": [r for r, (_, ids) in self.reasons.items() if r != "*" and one.conversation_id in ids],
+        }
+
+    # Decisions
+
+    def decide(self, kind: str, place: str, do: str, **given: Any) -> dict[str, Any]:
+        """Append one decision and answer the row as it is then.
+
+        `fix` takes `speaker` (a persona's name, alias or id, another name, or nothing for nobody), `edit` takes `text`
+        of a line or `messages` (by number) of a sample. InputError for what does not hold.
+        """
+        if do not in overlay.DOES:
+            raise InputError(f"{do!r} is no decision; valid: {', '.join(overlay.DOES)}")
+        one = self._line_decision(place, do, given) if kind == "lines" else self._sample_decision(place, do, given)
+        earlier = _live([d for d in self.overlay.decisions if d.target == one.target])
+        self._append([one])
+        self._undo = [*self._undo[-MOST_UNDO:], [replace(one, do="open", **_BARE), *earlier]]
+        self._restate(kind, place)
+        return self.line(place) if kind == "lines" else self.sample(place)
+
+    def undo(self) -> bool:
+        """Take the last decision of this room back, as it was before; False when there is none."""
+        if not self._undo:
+            return False
+        self._append(self._undo.pop())
+        self._line_status, self._sample_status = self._statuses()
+        return True
+
+    def persona_of(self, name: str) -> tuple[str | None, str]:
+        """(persona id or None, the name as others see it) of what a person typed."""
+        typed = " ".join(name.split())
+        for persona in self.cast:
+            names = (persona.name, persona.display_name, *persona.aliases)
+            if typed and name_key(typed) in {name_key(known) for known in names if known}:
+                is_id = typed == persona.name and typed not in (persona.display_name, *persona.aliases)
+                return persona.name, self._written(persona) if is_id else typed
+        return None, typed
+
+    def _written(self, persona: Persona) -> str:
+        """How the texts write a persona."""
+        keys = {name_key(name) for name in (persona.display_name, *persona.aliases)}
+        return next((name for name in self.speakers if name_key(name) in keys), persona.display_name)
+
+    def _line_decision(self, place: str, do: Any, given: Mapping[str, Any]) -> Decision:
+        number, row = place_of(place, self.tables)
+        window, position = self._window(number, row, 1)
+        if do == "fix":
+            persona, speaker = self.persona_of(_text(given, "speaker"))
+            return overlay.on_line(window, position, do, persona=persona, speaker=speaker)
+        if do == "edit":
+            return overlay.on_line(window, position, do, text=_text(given, "text"))
+        return overlay.on_line(window, position, do)
+
+    def _sample_decision(self, place: str, do: Any, given: Mapping[str, Any]) -> Decision:
+        one = self._conversation(*place_of(place, self.samples_tables))
+        if do != "edit":
+            return overlay.on_conversation(one, do)
+        messages = given.get("messages")
+        if not isinstance(messages, Mapping) or not all(isinstance(v, str) and v.strip() for v in messages.values()):
+            raise InputError("review: an edit needs words for each of its messages; drop the sample instead")
+        if not all(str(n).isdecimal() and int(n) < len(one.messages) for n in messages):
+            raise InputError(f"review: the sample has messages 0 to {len(one.messages) - 1}")
+        return overlay.on_conversation(one, do, messages={str(n): text for n, text in messages.items()})
+
+    def _append(self, decisions: Sequence[Decision]) -> None:
+        overlay.add(self.store, self.recipe.name, decisions, self.who)
+        self.overlay = Overlay((*self.overlay.decisions, *decisions), self.overlay.unreadable)
+
+    # How things stand
+
+    def _statuses(self) -> tuple[dict[str, str], dict[str, str]]:
+        """What was decided, by line_id and by conversation_id; also counts what applies to nothing."""
+        lines: dict[str, str] = {}
+        self._stale = 0
+        for table in self.tables:
+            works = self.overlay.works & set(table["work"].unique().to_pylist())
+            if works:
+                rows = [row for row in table.to_pylist() if row["work"] in works]
+                after, stale = self.overlay.apply_to_lines(rows)
+                self._stale += len(stale)
+                left = {row["line_id"]: row for row in after}
+                for row in rows:
+                    if status := _line_status(row, left.get(row["line_id"])):
+                        lines[row["line_id"]] = status
+        samples: dict[str, str] = {}
+        people = self.overlay.personas()
+        for number, table in enumerate(self.samples_tables if people else ()):
+            own = [self._conversation(number, row) for row in range(table.num_rows)]
+            own = [one for one in own if one.persona in people]
+            decided, _ = self.overlay.apply_to_conversations(own)
+            for one, (_, status) in zip(own, decided, strict=True):
+                if status:
+                    samples[one.conversation_id] = status
+        return lines, samples
+
+    def _restate(self, kind: str, place: str) -> None:
+        """The status of one row after a decision about it; a whole work takes too long to look at."""
+        if kind == "lines":
+            window, position = self._window(*place_of(place, self.tables), 1)
+            line_id = window[position]["line_id"]
+            status = _line_status(window[position], self._decided_line(window, position))
+            _put(self._line_status, line_id, status)
+        else:
+            one = self._conversation(*place_of(place, self.samples_tables))
+            _put(self._sample_status, one.conversation_id, self.overlay.apply_to_conversations([one])[0][0][1])
+
+    def _decided_line(self, window: Sequence[Mapping[str, Any]], position: int) -> dict[str, Any] | None:
+        """A row with its decisions, or None where it was dropped."""
+        if window[position]["work"] not in self.overlay.works:
+            return dict(window[position])
+        after, _ = self.overlay.apply_to_lines([dict(row) for row in window])
+        return next((row for row in after if row["line_id"] == window[position]["line_id"]), None)
+
+    def _judge(self, statuses: Mapping[str, str], wanted: str) -> Any:
+        if not wanted:
+            return None
+
+        def judged(ids: Iterator[str]) -> list[bool]:
+            found = (statuses.get(one, "") for one in ids)
+            if wanted == "open":
+                return [not status for status in found]
+            return [bool(status) if wanted == "decided" else status == wanted for status in found]
+
+        return judged
+
+    def _window(self, number: int, row: int, around: int) -> tuple[list[dict[str, Any]], int]:
+        """Rows of the same work around a row, and where it is among them."""
+        start = max(0, row - around)
+        rows = self.tables[number].slice(start, row - start + around + 1).to_pylist()
+        here = rows[row - start]
+        kept = [one for one in rows if one["work"] == here["work"]]
+        return kept, kept.index(here)
+
+    def _conversation(self, number: int, row: int) -> Conversation:
+        return conversation_of(self.samples_tables[number].slice(row, 1).to_pylist()[0])
+
+    def _read(self, unit: Unit, name: str) -> pa.Table:
+        try:
+            return self.store.read_table(f"{unit.key}/{name}.parquet")
+        except StoreError as error:
+            raise InputError(f"{unit.name}: {error}") from None
+
+
+_BARE: dict[str, Any] = {"persona": None, "speaker": None, "text": None, "messages": {}}
+
+
+def _live(decisions: Sequence[Decision]) -> list[Decision]:
+    """Those that still count: what came after the last `open`."""
+    last = max((i for i, one in enumerate(decisions) if one.do == "open"), default=-1)
+    return list(decisions[last + 1 :])
+
+
+def _line_status(before: Mapping[str, Any], after: Mapping[str, Any] | None) -> str:
+    if after is None:
+        return "drop"
+    status = str(after.get("review") or "")
+    if status == "edit" and after["text"] == before["text"]:
+        return "fix"
+    return status
+
+
+def _put(statuses: dict[str, str], name: str, status: str) -> None:
+    if status:
+        statuses[name] = status
+    else:
+        statuses.pop(name, None)
+
+
+def _text(given: Mapping[str, Any], name: str) -> str:
+    value = given.get(name)
+    if not isinstance(value, str):
+        raise InputError(f"review: {name} must be text")
+    return value
