@@ -1,4 +1,4 @@
-"""Conversations in and out: every format is recognised, what it can say comes back, broken rows cost themselves alone."""
+"""Conversations in and out: formats are recognised, what they say comes back, broken rows cost themselves alone."""
 
 from __future__ import annotations
 
@@ -267,10 +267,7 @@ def test_ten_thousand_malformed_rows_among_twenty_thousand_are_set_aside_once_ea
     rng = random.Random(0)
     good_rows = [{"instruction": f"q {n}", "input": "", "output": f"a {n} “è”"} for n in range(10_000)]
     whole = [json.dumps(row, ensure_ascii=False).encode() for row in good_rows]
-    bad = [malformed(rng, whole[n], n if container == "lines" else n % 8 or 3) for n in range(10_000)]
-    if container == "array":
-        # Between the borders of an array no line may look like two rows, and all of it must be text.
-        bad = [row if b"\xff" not in row and n % 8 != 5 else b'{"instruction": broken' for n, row in enumerate(bad)]
+    bad = [malformed(rng, whole[n], n) for n in range(10_000)]
     mixed = [(row, True) for row in whole] + [(row, False) for row in bad]
     rng.shuffle(mixed)
     broken = {number for number, (_, sound) in enumerate(mixed, 1) if not sound}
@@ -280,10 +277,8 @@ def test_ten_thousand_malformed_rows_among_twenty_thousand_are_set_aside_once_ea
     good, aside = read(data, persona="adam")
     assert sorted(said(one)[0][1] for one in good) == sorted(row["instruction"] for row in good_rows)
     assert {said(one)[1][1] for one in good} == {row["output"] for row in good_rows}
-    if container == "lines":
-        assert sorted(row["row"] for row in aside) == sorted(broken)
-        assert {NOT_JSON, NOT_TEXT} < {row["reason"] for row in aside}
-    assert len({row["row"] for row in aside}) == len(aside)
+    assert [row["row"] for row in aside] == sorted(broken)
+    assert {NOT_JSON, NOT_TEXT if container == "lines" else HALF_PAIR} < {row["reason"] for row in aside}
 
 
 def test_a_truncated_array_gives_the_rows_before_its_end():
@@ -297,7 +292,7 @@ def test_a_file_in_gb18030_is_read_and_one_bad_line_in_utf8_costs_only_itself():
     row = json.dumps({"instruction": "你好吗", "output": "很好"}, ensure_ascii=False)
     (one,), _ = read(f"[{row}]".encode("gb18030"))
     assert one.messages[1].content == "很好"
-    good, aside = read("\n".join([row, row]).encode() + b'\n{"instruction": "\xc4\xe3", "output": "a"}')
+    good, aside = read(f"{row}\n{row}".encode() + b'\n{"instruction": "\xc4\xe3", "output": "a"}')
     assert len(good) == 2
     assert [row["reason"] for row in aside] == [NOT_TEXT]
 

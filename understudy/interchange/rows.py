@@ -46,6 +46,9 @@ def rows_of(data: bytes, where: str) -> Iterator[Raw]:
         yield from _parquet(data, where)
         return
     text = _text(data)
+    if text is None and data.lstrip()[:1] == b"[":
+        # Bytes that are no text stay in the row that holds them, which is refused for it.
+        text = data.decode("utf-8-sig", "surrogateescape")
     if text is None:
         yield from (_line(number, line) for number, line in enumerate(data.split(b"\n"), 1) if line.strip())
         return
@@ -174,15 +177,18 @@ def _array(body: str) -> Iterator[Raw]:
 
 
 def _pieces(body: str) -> list[str]:
-    """A broken array cut where an element begins that looks like its first one: same space before, same first key."""
-    begin = re.match(r"\[(\s*)([{\[]\s*(?:\"[^\"]*\")?)", body)
-    if begin is None:
-        return [body]
-    space = re.escape(begin[1]) if "\n" in begin[1] else r"\s*"
-    border = re.compile(rf"(?:,|(?<=[}}\]]))?{space}(?={re.escape(begin[2])})")
-    starts = [found.end() for found in border.finditer(body, 1)]
-    starts = sorted(set(starts))
+    """A broken array cut where its elements seem to begin.
+
+    Where each stands on a line of its own: at every line with the first one's space before it that closes nothing. Else
+    after a comma, where an object begins with the same key as the first.
+    """
+    begin = re.match(r"\[(\s*)([{\[]\s*(?:\"[^\"]*\")?)?", body)
+    assert begin is not None
+    space, first = begin[1], begin[2] or ""
+    border = rf"{re.escape(space[space.rindex(chr(10)) :])}(?=[^\s}}\]])" if "\n" in space else ""
+    pattern = re.compile(border or rf",\s*(?={re.escape(first)})")
     inner = body[:-1].rstrip() if body.endswith("]") else body
+    starts = sorted({begin.end(1), *(found.end() for found in pattern.finditer(inner, 1))})
     ends = [*starts[1:], len(inner)]
     return [inner[start:end] for start, end in zip(starts, ends, strict=True) if inner[start:end].strip()]
 
