@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from understudy.given_names import GIVEN
-from understudy.speech_words import TITLES
+from understudy.speech_words import OWNERS, TITLES
 
 _NICK_TEXT = """lizzy:elizabeth eliza:elizabeth lizzie:elizabeth beth:elizabeth betsy:elizabeth bess:elizabeth
     kitty:catherine kate:catherine cathy:catherine tom:thomas tommy:thomas bill:william will:william billy:william
@@ -98,7 +98,11 @@ def short_forms(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def propose(lines: Mapping[str, int]) -> list[Merged]:
-    """Which of the names found may be one person's, most lines first; every name is in exactly one row."""
+    """Which of the names found may be one person's, most lines first; every name is in exactly one row.
+
+    `her father` is nobody's name and is left out.
+    """
+    lines = {name: count for name, count in lines.items() if name.split(" ")[0] not in OWNERS}
     roots = {name: name for name in lines}
 
     def root(name: str) -> str:
@@ -136,7 +140,9 @@ def _latin_pairs(lines: Mapping[str, int]) -> Iterable[tuple[str, str]]:
 
 
 def _may_be(short: _Parts, whole: _Parts) -> bool:
-    """Whether a name of one word may be a form of another name."""
+    """Whether a name of one word may be a form of another name; one of the two must look like a person's."""
+    if not (short.title or whole.title or {short.words[0].casefold(), whole.words[0].casefold()} & GIVEN.keys()):
+        return False
     if short.gender and whole.gender and short.gender != whole.gender:
         return False
     if {short.title, whole.title} == {"miss", "mrs"}:

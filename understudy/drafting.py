@@ -24,6 +24,8 @@ class Speaker:
     """As written most often."""
     lines: int
     works: int
+    aliases: tuple[str, ...] = ()
+    """Other names that seem to be theirs."""
 
 
 def draft(
@@ -46,9 +48,9 @@ def draft(
     for speaker in speakers:
         persona = _free(slug(speaker.name), taken)
         shown = speaker.name.title() if speaker.name.isupper() and speaker.name.isascii() else speaker.name
+        names = ", ".join(map(_quoted, (speaker.name, *speaker.aliases)))
         cast.append(
-            f"  - {{name: {persona}, display_name: {_quoted(shown)}, aliases: [{_quoted(speaker.name)}]}}"
-            f"  # {speaker.lines} lines"
+            f"  - {{name: {persona}, display_name: {_quoted(shown)}, aliases: [{names}]}}  # {speaker.lines} lines"
         )
     newline = "\n"
     return f"""# Written by `understudy recipe new`. Run it with: understudy run THIS-FILE
@@ -59,7 +61,8 @@ store: ./store                      # a folder beside this file, or s3://bucket/
 corpus:
 {newline.join(corpus)}
 
-# `name` is the persona and the model name that chat asks for; `aliases` are the names in the text.
+# `name` is the persona and the model name that chat asks for; `aliases` are the names in the text. Names that may be
+# one person's were put together by their form: move an alias to another entry where that is wrong.
 # Add `card: FILE.json` (Character Card V2), or `system_prompt:` and `greeting:`, to say who they are.
 cast:
 {newline.join(cast)}

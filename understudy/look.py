@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from understudy.aliases import propose
 from understudy.corpus import Work, find_files, load, work_names
 from understudy.drafting import Speaker
 from understudy.errors import CorpusError
@@ -67,7 +68,11 @@ def look(texts: Sequence[Path]) -> Look:
             works[shown] += 1
     if not paths:
         raise CorpusError(problems[0])
-    ranked = tuple(Speaker(name, count, works[name]) for name, count in lines.most_common())
+    merged = propose(lines)
+    ranked = tuple(
+        Speaker(one.name, one.lines, max(works[name] for name in (one.name, *one.aliases)), one.aliases)
+        for one in merged
+    )
     first = slug(paths[0].stem)
     language = "zh" if han > 0.2 * min(characters, 20_000 * len(paths)) else "auto"
     shown = first if is_name(first) else "recipe"

@@ -170,7 +170,8 @@ def cast_entries(recipe: Recipe, speakers: list[tuple[str, int]] | None = None) 
 
 
 def _automatic(speakers: list[tuple[str, int]], auto: AutoCast) -> tuple[CastEntry, ...]:
-    """The speakers with most lines, all spellings of a name together under the one that is written most."""
+    """The speakers with most lines, all forms of a name together under the one that is written most."""
+    from understudy.aliases import propose
     from understudy.recipe import CastEntry
     from understudy.script import name_key
 
@@ -178,19 +179,20 @@ def _automatic(speakers: list[tuple[str, int]], auto: AutoCast) -> tuple[CastEnt
     for shown, lines in speakers:
         if key := name_key(shown):
             spellings.setdefault(key, Counter())[shown] += lines
-    found = [(max(sorted(of), key=of.__getitem__), of.total(), key) for key, of in spellings.items()]
-    ranked = sorted(found, key=lambda one: (-one[1], one[0]))[: auto.top]
+    found = {max(sorted(of), key=of.__getitem__): of.total() for of in spellings.values()}
+    ranked = propose(found)[: auto.top]
     # An id is a name too: one that another speaker bears would claim what that speaker says.
-    borne = {key: key for key in spellings}
+    borne = {name_key(name): name_key(one.name) for one in propose(found) for name in (one.name, *one.aliases)}
     entries: list[CastEntry] = []
-    for shown, lines, key in ranked:
-        if lines >= auto.min_lines:
+    for one in ranked:
+        if one.lines >= auto.min_lines:
+            shown, key = one.name, name_key(one.name)
             ids = (slug(shown) if n == 1 else f"{slug(shown)[:60]}-{n}" for n in itertools.count(1))
-            name = next(one for one in ids if borne.get(name_key(one), key) == key)
+            name = next(each for each in ids if borne.get(name_key(each), key) == key)
             borne[name_key(name)] = key
-            entries.append(CastEntry(name=name, display_name=shown, aliases=(shown,)))
+            entries.append(CastEntry(name=name, display_name=shown, aliases=(shown, *one.aliases)))
     if not entries:
-        best = f"{ranked[0][0]} has {ranked[0][1]}" if ranked else "the corpus has no speakers"
+        best = f"{ranked[0].name} has {ranked[0].lines}" if ranked else "the corpus has no speakers"
         raise PersonaError(f"cast: no speaker has {auto.min_lines} lines ({best}); lower cast.auto.min_lines")
     return tuple(entries)
 

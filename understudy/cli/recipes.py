@@ -143,7 +143,8 @@ def new(
         return
     print(f"{len(seen.paths)} works, {seen.characters:,} characters, {sum(s.lines for s in speakers):,} speeches")
     for speaker in speakers[:20]:
-        print(f"  {'*' if speaker in chosen else ' '} {speaker.lines:>6}  {speaker.name}")
+        shown = ", ".join((speaker.name, *speaker.aliases))
+        print(f"  {'*' if speaker in chosen else ' '} {speaker.lines:>6}  {shown}")
     if len(speakers) > 20:
         print(f"    and {len(speakers) - 20} more speakers")
     for line in seen.problems:
