@@ -5,62 +5,38 @@
     room.decide("lines", page["rows"][0]["at"], "fix", speaker="NELL")
     room.undo()
 
-What is shown is what the stages made last, with the overlay's decisions on top. Not safe for several threads: the page's
-server holds a lock.
+What is shown is what the stages made last, with the overlay's decisions on top. Not safe for several threads: the
+page's server holds a lock.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from understudy import overlay
 from understudy.conversation import Conversation
 from understudy.dataset import conversation_of
-from understudy.errors import InputError, MissingError, StoreError
+from understudy.errors import InputError, MissingError
 from understudy.overlay import Decision, Overlay
 from understudy.persona import Persona, cast_entries, cast_entry_persona
 from understudy.recipe import AutoCastEntry, Recipe
-from understudy.record import Record, output_key, read_record
 from understudy.reviewing.lists import Filter, line_mask, page, passing, place_of, sample_mask
+from understudy.reviewing.outputs import finished, read_table
 from understudy.script import name_key
 from understudy.store import Store
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 AROUND = 4
 """Rows of context on each side of a line."""
 MOST_SPEAKERS = 500
 """Names that autocompletion knows."""
 MOST_UNDO = 1000
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One finished output of a stage."""
-
-    name: str
-    stage: str
-    key: str
-    record: Record
-
-
-def finished(store: Store, recipe: str, stage: str) -> list[Unit]:
-    """The newest finished outputs of a stage, by name."""
-    try:
-        latest = dict(store.get_json(f"runs/{recipe}/{stage}/latest.json"))
-    except MissingError:
-        return []
-    found = []
-    for name, fp in sorted(latest.items()):
-        key = output_key(recipe, stage, str(fp))
-        if record := read_record(store, key):
-            found.append(Unit(name, stage, key, record))
-    return found
 
 
 class Room:
@@ -77,8 +53,8 @@ class Room:
         self.sample_units = [
             u for u in (*self.extracted, *self.augmented) if "conversations.parquet" in u.record.outputs
         ]
-        self.tables = [self._read(unit, "lines") for unit in self.line_units]
-        self.samples_tables = [self._read(unit, "conversations") for unit in self.sample_units]
+        self.tables = [read_table(store, unit, "lines") for unit in self.line_units]
+        self.samples_tables = [read_table(store, unit, "conversations") for unit in self.sample_units]
         self._undo: list[list[Decision]] = []
         self.refresh()
 
@@ -118,7 +94,7 @@ class Room:
         for unit in finished(self.store, self.recipe.name, "curate"):
             if "dropped.parquet" not in unit.record.outputs:
                 continue
-            table = self._read(unit, "dropped")
+            table = read_table(self.store, unit, "dropped")
             others = table["conversation"].to_pylist() if "conversation" in table.column_names else []
             for at, (reason, lines) in enumerate(
                 zip(table["reason"].to_pylist(), table["lines"].to_pylist(), strict=True)
@@ -374,12 +350,6 @@ class Room:
 
     def _conversation(self, number: int, row: int) -> Conversation:
         return conversation_of(self.samples_tables[number].slice(row, 1).to_pylist()[0])
-
-    def _read(self, unit: Unit, name: str) -> pa.Table:
-        try:
-            return self.store.read_table(f"{unit.key}/{name}.parquet")
-        except StoreError as error:
-            raise InputError(f"{unit.name}: {error}") from None
 
 
 _BARE: dict[str, Any] = {"persona": None, "speaker": None, "text": None, "messages": {}}
