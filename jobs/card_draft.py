@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.cast import chosen_cast
-from jobs.material import material_of, views_of
+from jobs.curate_sources import sources_of
+from jobs.material import material_of
 from jobs.stage import read_latest
 from understudy.augmentation import cards
 from understudy.augmentation.steps import CardsStep
@@ -31,7 +32,7 @@ def drafted_card(recipe: Recipe, store: Store, name: str) -> tuple[dict[str, Any
                 return store.get_json(f"{key}/card.json"), f"augment step {step.name}"
     persona = cast_entry_persona(entry, recipe)
     step = CardsStep(kind="cards", name="cards", endpoint=None)
-    material = material_of(store, persona, views_of(store, recipe).get(name, []), recipe.curate, step, recipe)
+    material = material_of(sources_of(store, recipe, ()), persona, step, recipe)
     if not material.exchanges:
         raise PersonaError(f"{name}: has no line to draft a card from; check its aliases with `understudy recipe new`")
     return cards.finish(step, material, [])["card.json"], "real lines, no model"

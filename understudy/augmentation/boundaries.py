@@ -171,6 +171,7 @@ def plan(step: BoundariesStep, material: Material, notes: Sequence[Note]) -> Ite
                 seed=seed,
                 prompt=f"boundaries/{PROMPT_VERSION}",
                 lines=tuple(line for pair in shown for line in pair.lines),
+                parents=tuple(parent for pair in shown for parent in pair.parents),
                 meta={
                     "group": group,
                     "turns": list(turns),

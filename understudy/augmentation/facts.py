@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from understudy.augmentation.job import Draft, Job, Material, Note, drawn_seed
+from understudy.augmentation.job import Draft, Job, Material, Note, chosen_pairs, drawn_seed
 from understudy.augmentation.nearest import features
 from understudy.augmentation.passages import Passage, letters, passages, quoted_lines
 from understudy.augmentation.prompting import TEXT, Template, base_language, dialogue, list_schema, portrait
@@ -112,7 +112,7 @@ def plan(step: FactsStep, material: Material, notes: Sequence[Note]) -> Iterator
     pairs = [pair for pair in material.pairs if not pair.opened and len(pair.said) <= 300 and len(pair.heard) <= 300]
     for number, passage in _chosen(step, material):
         seed = drawn_seed(step.seed, material.persona.name, step.name, number)
-        shown = random.Random(seed).sample(pairs, min(step.examples, len(pairs))) if step.voice == "persona" else []
+        shown = chosen_pairs(pairs, step.examples, seed) if step.voice == "persona" else []
         text = passage.script()
         yield Job(
             job_id=str(number),
@@ -130,6 +130,7 @@ def plan(step: FactsStep, material: Material, notes: Sequence[Note]) -> Iterator
             seed=seed,
             prompt=f"facts/{PROMPT_VERSION}-{step.voice}",
             lines=passage.lines,
+            parents=tuple(parent for pair in shown for parent in pair.parents),
             meta={
                 "work": passage.work,
                 "scene": passage.scene,

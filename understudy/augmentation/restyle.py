@@ -92,6 +92,7 @@ def plan(step: RestyleStep, material: Material, notes: Sequence[Note]) -> Iterat
                 seed=drawn_seed(step.seed, material.persona.name, step.name, text, draw),
                 prompt=f"restyle/{PROMPT_VERSION}",
                 lines=tuple(line for pair in shown for line in pair.lines),
+                parents=tuple(parent for pair in shown for parent in pair.parents),
                 meta={"prompt": text, "said": [pair.said for pair in shown]},
             )
 
