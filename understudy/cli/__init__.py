@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from understudy.cli import cards, catalog, data, recipes, stage_door, stages
+from understudy.cli import cards, catalog, data, recipes, review, stage_door, stages
 from understudy.errors import UnderstudyError
 
 STOPPED = 130
@@ -42,6 +42,7 @@ app = typer.Typer(
 )
 stages.register(app)
 data.register(app)
+review.register(app)
 stage_door.register(app)
 app.add_typer(recipes.app, name="recipe")
 app.add_typer(catalog.app, name="catalog")

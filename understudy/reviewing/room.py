@@ -122,7 +122,7 @@ class Room:
             "decided": {"lines": dict(decided[0]), "samples": dict(decided[1])},
             "stale": self._stale,
             "unreadable": list(self.overlay.unreadable),
-            "undo": len(self._undo),
+            "undo": self.undoable,
         }
 
     # Lists
@@ -234,6 +234,11 @@ class Room:
         self._undo = [*self._undo[-MOST_UNDO:], [replace(one, do="open", **_BARE), *earlier]]
         self._restate(kind, place)
         return self.line(place) if kind == "lines" else self.sample(place)
+
+    @property
+    def undoable(self) -> int:
+        """Decisions of this room that can be taken back."""
+        return len(self._undo)
 
     def undo(self) -> bool:
         """Take the last decision of this room back, as it was before; False when there is none."""
