@@ -74,11 +74,16 @@ def _run(
     context.max_errored_blocks = -1  # a block is lost only with its worker: bad files are answers, not errors
     try:
         dataset = ray.data.from_items(items, override_num_blocks=len(items))
-        done = dataset.flat_map(_rows_of, num_cpus=cpus, concurrency=workers, max_retries=1)
+        done = dataset.flat_map(_rows_of, num_cpus=cpus, concurrency=workers, ray_remote_args_fn=_once_more)
         for row in done.iter_rows():
             yield row["number"], json.loads(row["row"])
     finally:
         context.max_errored_blocks = before
+
+
+def _once_more() -> dict[str, Any]:
+    """A pack whose worker was lost is tried again once; then its files are taken one by one."""
+    return {"max_retries": 1}
 
 
 def _rows_of(item: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """How hard an endpoint is pushed: calls in flight, pauses, and how many repeats it is worth.
 
-    limit      doubles every round trip until the endpoint first asks to slow down, then grows by one or 2 % a round trip
+    limit      doubles every round trip until the endpoint first asks to slow down, then grows by 1 or 2 % a round trip
     slow down  a share of 429, 503 or 529 within a second takes a part off the limit, and Retry-After is kept (bounded)
     breaker    when nothing but failures comes back, one call at a time asks whether it is back; the others wait
     repeats    each answer earns one, on top of a start of 100; where none is left, repeats come one a second

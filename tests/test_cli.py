@@ -42,7 +42,8 @@ def home(tmp_path: Path) -> Path:
         (("run", "{home}/jug.yaml", "train.epocs=3"), "did you mean epochs?"),
         (("run", "{home}/jug.yaml", "corpus.0.path=gone.txt"), "no such file or folder"),
         (("extract", "{home}/jug.yaml", "corpus.0.path=empty.txt"), "is empty"),
-        (("curate", "{home}/jug.yaml", "--persona", "adan"), "extract has not been run"),
+        (("curate", "{home}/jug.yaml"), "extract has not been run"),
+        (("curate", "{home}/jug.yaml", "--persona", "adan"), "did you mean adam?"),
         (("bogus",), "No such command"),
         (("run",), "Missing argument"),
         (("catalog", "list", "--store", "{home}/none"), "does not exist"),
@@ -57,7 +58,7 @@ def home(tmp_path: Path) -> Path:
         (("recipe", "check", "{home}/jug.yaml", "model.base=./missing"), "missing is no folder"),
         (("recipe", "check", "{home}/jug.yaml", "cast.eve.aliases=[Adam]"), "'Adam' means both adam and eve in play"),
         (("recipe", "check", "{home}/jug.yaml", "corpus.0.path='*.txt'"), "empty.txt: is empty"),
-        (("recipe", "check", "{home}/jug.yaml", "curate.mix=[{a: 1}]"), "unknown key curate.mix.0.a; valid: path"),
+        (("recipe", "check", "{home}/jug.yaml", "curate.mix=[{a: 1}]"), "curate.mix.0.a; did you mean path?"),
         (("recipe", "copy", "huanhuan", "{home}/play.txt"), "play.txt: "),
         (
             ("recipe", "new", "{home}/play.txt", "-o", "{home}/empty.txt/x.yaml", "--top", "1", "--min-lines", "5"),

@@ -295,7 +295,7 @@ def test_every_kind_of_bad_call_has_its_reason():
     for text in BAD:
         call, problem = read_call(text)
         assert call is None, text
-        assert problem.startswith("call: ") or problem.startswith("the schema"), problem
+        assert problem.startswith(("call: ", "the schema")), problem
 
 
 def test_bad_calls_are_set_aside_and_the_rest_is_answered(tmp_path: Path):

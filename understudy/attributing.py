@@ -35,13 +35,14 @@ NOBODY = "unknown"
 
 _SPEAKERS = """\
 You read fiction and say who speaks. In the text, every speech is marked where it begins: [[NAME]] where the speaker is
-known, [[NUMBER]] where you are asked. For each number give the speaker, chosen from the list of names, written exactly as
-in the list. Use the narration, the turns of the dialogue, forms of address and what is said. Answer "unknown" when the
-text does not tell, or when it is somebody who is not in the list. Answer with JSON: {"speakers": [{"span": 1, "name": "..."}]}."""
+known, [[NUMBER]] where you are asked. For each number give the speaker, chosen from the list of names, written exactly
+as in the list. Use the narration, the turns of the dialogue, forms of address and what is said. Answer "unknown" when
+the text does not tell, or when it is somebody who is not in the list.
+Answer with JSON: {"speakers": [{"span": 1, "name": "..."}]}."""
 
 _READER = """\
-You read a text and copy out who says what in it. Answer with JSON: {"lines": [{"speaker": "...", "text": "..."}]}, in the
-order of the text. Copy every spoken line word for word from the text, without marks of quotation and without
+You read a text and copy out who says what in it. Answer with JSON: {"lines": [{"speaker": "...", "text": "..."}]}, in
+the order of the text. Copy every spoken line word for word from the text, without marks of quotation and without
 narration; never translate, mend or shorten it. The speaker is a name from the list, else the name as the text has it.
 Where nobody speaks, answer {"lines": []}."""
 
@@ -248,10 +249,10 @@ def reading(window: Window, names: Names) -> tuple[dict[str, str], ...]:
 
 
 def said_in(window: Window, value: Any, names: Names) -> tuple[list[tuple[str, int, int]], Counter[str]]:
-    """(speaker, start, end) in the parsed text of every line that stands in the window, and what was dropped, counted.
+    """(speaker, start, end) in the parsed text of each line that stands in the window; what was dropped, counted.
 
-    A line counts where its words follow each other in the source, whatever blanks part them, behind the line before; its
-    speaker where the name was given or stands in the window.
+    A line counts where its words follow each other in the source, whatever blanks part them, behind the line before;
+    its speaker where the name was given or stands in the window.
     """
     found: list[tuple[str, int, int]] = []
     refused: Counter[str] = Counter()
