@@ -103,13 +103,13 @@ def _filter(query: Mapping[str, str]) -> Filter:
 
 def app_of(room: Room, token: str, port: int) -> Any:
     """The application: a page and a few JSON calls, all below `/<token>/`."""
-    from fastapi import FastAPI
-    from fastapi.responses import HTMLResponse, JSONResponse, Response
+    from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
+    from starlette.responses import HTMLResponse, JSONResponse, Response
+    from starlette.routing import Route
 
     desk = Desk(room)
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
     async def answer(request: Request) -> Response:
         path = request.url.path.removeprefix(f"/{token}/")
@@ -135,8 +135,7 @@ def app_of(room: Room, token: str, port: int) -> Any:
             response.headers[name] = value
         return response
 
-    app.add_api_route("/{path:path}", guarded, methods=["GET", "POST"], response_model=None)
-    return app
+    return Starlette(routes=[Route("/{path:path}", guarded, methods=["GET", "POST"])])
 
 
 def _refusal(method: str, path: str, headers: Mapping[str, str], token: str, port: int) -> tuple[int, str] | None:
