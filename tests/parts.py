@@ -38,6 +38,8 @@ class Part:
 
     persona: Persona
     material: Material
+    whole: Material
+    """With the held-out scenes too, for what is measured against the text."""
     rows: list[dict[str, Any]]
     held_out: list[str]
     """Texts of the persona's lines in held-out scenes that stand in no training scene."""
@@ -70,7 +72,9 @@ def part(example: str, name: str, heldout: float = 0.2) -> Part:
     ]
     persona = next(one for one in cast if one.name == name)
     language = "zh" if example == "mooncake" else "en"
-    return Part(persona, Material(persona, language, kept, found), seen, held, text)
+    all_found = tuple(one for scene in cut for one in exchanges(scene, name, 8))
+    whole = Material(persona, language, tuple(cut), all_found)
+    return Part(persona, Material(persona, language, kept, found), whole, seen, held, text)
 
 
 def planned(

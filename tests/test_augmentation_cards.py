@@ -135,7 +135,7 @@ def test_without_a_model_greetings_and_examples_are_real_lines_and_cite_them(exa
     data = card["data"]
     said = {row["line_id"]: row["text"] for row in whole.material.lines}
     greetings = [data["first_mes"], *data["alternate_greetings"]]
-    assert len(set(greetings)) == 3
+    assert len(set(greetings)) == len(greetings) >= 2
     cited = data["extensions"]["understudy"]["citations"]
     for one in (*cited["first_mes"], *cited["alternate_greetings"]):
         assert letters(one["text"]) in letters(said[one["lines"][0]])

@@ -171,7 +171,7 @@ def test_a_continuation_learns_only_what_follows_the_real_scene():
 
 def test_facts_stand_in_their_passage_or_are_set_aside_with_the_reason():
     step = FactsStep(kind="facts", name="f", passage_chars=700)
-    jobs, _ = planned(step, "story", "otto")
+    jobs = list(facts.plan(step, part("story", "otto").whole, []))
     job = next(job for job in jobs if "bread" in str(job.meta["rows"]) and "1. A Dry Summer" in str(job.meta["rows"]))
     quote = "For a hundred years the river came down from the hill"
     given = [
@@ -206,7 +206,7 @@ def test_a_quote_may_straighten_its_marks_and_go_over_two_lines():
 @pytest.mark.parametrize(("example", "name"), PARTS)
 def test_passages_hold_every_row_once_and_prose_reads_as_in_the_source(example, name):
     whole = part(example, name)
-    scenes = whole.material.scenes
+    scenes = whole.whole.scenes
     found = passages(scenes, 600)
     rows = [row["line_id"] for scene in scenes for row in scene.rows if row["text"].strip()]
     assert [line for one in found for line in one.lines] == rows

@@ -14,11 +14,14 @@ from understudy.augmentation.checks import speaks
 from understudy.augmentation.everyday import Prompts, read_prompts, taken
 from understudy.augmentation.job import Draft, Job, Material, Note, Pair, drawn_seed, exchange_draft
 from understudy.augmentation.nearest import Nearest
-from understudy.augmentation.prompting import TEXT, Template, dialogue, object_schema, portrait
+from understudy.augmentation.prompting import TEXT, Template, base_language, dialogue, object_schema, portrait
 from understudy.augmentation.steps import RestyleStep
+from understudy.stage_words import is_han
 
 PROMPT_VERSION = 1
 BOUNDS = (2, 800)
+HAN_SHARE = 0.3
+"""With so many Chinese characters among its letters a prompt is Chinese; a name alone does not count."""
 SHOWN_CHARS = 400
 """Exchanges with a longer side are not shown as examples."""
 
@@ -117,6 +120,13 @@ def finish(step: RestyleStep, material: Material, notes: Sequence[Note]) -> dict
     return {"prompts.json": {"used": len(chosen), "left_out": dict(sorted(left.items()))}}
 
 
+def in_language(text: str, language: str) -> bool:
+    """Whether a prompt is one that the persona would understand; short ones are told by their letters alone."""
+    letters = [char for char in text if char.isalpha()]
+    key, han = base_language(language), sum(map(is_han, letters)) > HAN_SHARE * len(letters)
+    return speaks(text, language) and (key == "ja" or han == (key == "zh"))
+
+
 def _prompts(step: RestyleStep, material: Material) -> tuple[list[str], Counter[str]]:
     """The prompts to answer, and how many are left out for which reason."""
     source = step.source()
@@ -124,7 +134,7 @@ def _prompts(step: RestyleStep, material: Material) -> tuple[list[str], Counter[
         taken(material.files[source]) if step.dataset else read_prompts(material.files[source], source, step.column)
     )
     left = Counter(reason for _, reason in read_in.set_aside)
-    fitting = [text for text in read_in.texts if not step.checks.language or speaks(text, material.language)]
+    fitting = [text for text in read_in.texts if not step.checks.language or in_language(text, material.language)]
     left["wrong language"] += len(read_in.texts) - len(fitting)
     chosen = Prompts(fitting).sample(step.count, drawn_seed(step.seed, step.name))
     left["over count"] += len(fitting) - len(chosen)
