@@ -7,6 +7,7 @@ done is tried again file by file, and only the one that kills again is given up.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -74,16 +75,14 @@ def _run(
     context.max_errored_blocks = -1  # a block is lost only with its worker: bad files are answers, not errors
     try:
         dataset = ray.data.from_items(items, override_num_blocks=len(items))
-        done = dataset.flat_map(_rows_of, num_cpus=cpus, concurrency=workers, ray_remote_args_fn=_once_more)
+        with warnings.catch_warnings():
+            # Deprecated for 2.64 without another way to say it; Ray is pinned below 2.61.
+            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+            done = dataset.flat_map(_rows_of, num_cpus=cpus, concurrency=workers, max_retries=1)
         for row in done.iter_rows():
             yield row["number"], json.loads(row["row"])
     finally:
         context.max_errored_blocks = before
-
-
-def _once_more() -> dict[str, Any]:
-    """A pack whose worker was lost is tried again once; then its files are taken one by one."""
-    return {"max_retries": 1}
 
 
 def _rows_of(item: dict[str, Any]) -> list[dict[str, Any]]:
