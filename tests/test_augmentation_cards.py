@@ -129,11 +129,11 @@ def test_what_a_person_wrote_in_a_card_or_cast_entry_is_never_replaced():
 def test_without_a_model_greetings_and_examples_are_real_lines_and_cite_them(example, name):
     whole = part(example, name)
     step = CardsStep(kind="cards", name="c", endpoint=None)
-    assert cards.rounds(step, whole.material) == 0
-    card = free_card(bare(whole.persona), whole.material.scenes)
-    assert card == cards.finish(step, replace(whole.material, persona=bare(whole.persona)), [])["card.json"]
+    assert cards.rounds(step, whole.whole) == 0
+    card = free_card(bare(whole.persona), whole.whole.scenes)
+    assert card == cards.finish(step, replace(whole.whole, persona=bare(whole.persona)), [])["card.json"]
     data = card["data"]
-    said = {row["line_id"]: row["text"] for row in whole.material.lines}
+    said = {row["line_id"]: row["text"] for row in whole.whole.lines}
     greetings = [data["first_mes"], *data["alternate_greetings"]]
     assert len(set(greetings)) == len(greetings) >= 2
     cited = data["extensions"]["understudy"]["citations"]
