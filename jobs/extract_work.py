@@ -68,6 +68,22 @@ def extract_work(task: Task) -> dict[str, Any]:
     return {**row, **made}
 
 
+def up_to_date(task: Task) -> Record | None:
+    """The record of what this file's extraction would make, where that is finished; nothing is parsed to know."""
+    try:
+        with opened(task.work.location) as source:
+            digest = source.digest
+    except CorpusError:
+        return None
+    if task.work.entry.kind == "conversations":
+        before = read_latest(task.store, task.recipe, "extract").get(task.work.name)
+        record = read_record(task.store, output_key(task.recipe, "extract", before)) if before else None
+        same = record is not None and record.stage_version == VERSION and record.inputs == {"text": digest}
+        return record if same else None
+    known = _known_speakers(task, digest)
+    return _unit(task, digest, *known).record(task.store) if known else None
+
+
 def given_up(task: Task) -> dict[str, Any]:
     """The row of a file that ended its worker twice."""
     problem = f"{task.work.location}: its worker ended while reading it (out of memory, or a crash in a library)"
@@ -85,16 +101,17 @@ def _lines(task: Task, source: Source) -> dict[str, Any]:
         if record := unit.record(task.store):
             return _skipped(unit, record)
     document = read_document(source, options_of(task.work.entry))
-    files = _parsed(task, document)
-    known = sorted(map(name_key, files.speakers))
-    kind = "prose" if files.read_as["prose"] else "script"
-    unit = _unit(task, source.digest, kind, known)
-    if task.force:
-        task.store.delete(f"{unit.key}/record.json")
-    elif record := unit.record(task.store):
-        return _skipped(unit, record)
-    counts = _counts(document, files, kind, known)
-    unit.finish(task.store, files.put(task.store, unit.key), counts, started)
+    with WorkFiles(owners(task.cast, task.work.name), text=not document.plain) as files:
+        _parse(task, document, files)
+        known = sorted(map(name_key, files.speakers))
+        kind = "prose" if files.read_as["prose"] else "script"
+        unit = _unit(task, source.digest, kind, known)
+        if task.force:
+            task.store.delete(f"{unit.key}/record.json")
+        elif record := unit.record(task.store):
+            return _skipped(unit, record)
+        counts = _counts(document, files, kind, known)
+        unit.finish(task.store, files.put(task.store, unit.key), counts, started)
     return {"fingerprint": unit.fingerprint, "counts": counts}
 
 
@@ -102,11 +119,10 @@ def _skipped(unit: Unit, record: Record) -> dict[str, Any]:
     return {"fingerprint": unit.fingerprint, "skipped": True, "counts": record.counts}
 
 
-def _parsed(task: Task, document: Document) -> WorkFiles:
+def _parse(task: Task, document: Document, files: WorkFiles) -> None:
     """The file's lines, text and rows set aside; CorpusError where nobody is found to speak in it at all."""
-    work, where = task.work.name, task.work.location
-    files = WorkFiles(owners(task.cast, work), text=not document.plain)
-    for chunk in read_works(document, work, _how(task), where):
+    where = task.work.location
+    for chunk in read_works(document, task.work.name, _how(task), where):
         # A model that names the speakers of open lines changes `chunk.lines` here: parsed, belonging to nobody yet,
         # with offsets in the file's text, of which `chunk.text` begins at `chunk.start`.
         files.add(chunk)
@@ -115,7 +131,6 @@ def _parsed(task: Task, document: Document) -> WorkFiles:
         reason, count = files.reasons.most_common(1)[0] if files.reasons else ("is empty", 0)
         rows = f" (and {files.reasons.total() - 1:,} more rows)" if files.reasons.total() > 1 else ""
         raise CorpusError(f"{where}: {reason}{rows}" if count else f"{where}: is empty")
-    return files
 
 
 def _how(task: Task) -> How:

