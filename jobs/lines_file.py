@@ -1,9 +1,9 @@
 """The files of one work while they are made: lines, text and rows set aside, in row groups and with their digests.
 
-    files = WorkFiles(owners)
-    files.add(chunk)                    # as often as there is something; memory is that of one row group
-    files.close()
-    files.put(store, key)               # {file name: digest}
+    with WorkFiles(owners, text=True) as files:
+        files.add(chunk)                    # as often as there is something; memory is that of one row group
+        files.close()
+        files.put(store, key)               # {file name: digest}
 
 They lie in nameless files of this machine, so that nothing stays of them when the process is killed. The digests are
 those of `record.table_digest` and, for each persona, of `dataset.persona_view`, added up as the rows come.
@@ -40,7 +40,7 @@ class WorkFiles:
         self.lines: list[Line] = []
         self.lines_file = _TableFile("lines")
         self.dropped_file: _TableFile | None = None
-        self.text: IO[bytes] | None = tempfile.TemporaryFile() if text else None  # noqa: SIM115 - closed by `close`
+        self.text: IO[bytes] | None = tempfile.TemporaryFile() if text else None  # noqa: SIM115 - closed by `__exit__`
         self.text_digest = hashlib.sha256()
         self.views = _Views()
         self.kinds: Counter[str] = Counter()
@@ -115,6 +115,14 @@ class WorkFiles:
             self.dropped_file.close()
         self.views.close()
 
+    def __enter__(self) -> WorkFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self.lines_file.file, self.text, self.dropped_file.file if self.dropped_file else None):
+            if file is not None:
+                file.close()
+
     @property
     def speakers(self) -> Counter[str]:
         """Speeches for each speaker as written first, spellings that differ only in case or space taken together."""
@@ -144,7 +152,7 @@ class _TableFile:
         import pyarrow.parquet as pq
 
         self.schema = getattr(schemas(), name)
-        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with its owner
         self.writer = pq.ParquetWriter(self.file, self.schema, compression="zstd")
         self.total = self.count = 0
         self.held: list[dict[str, Any]] = []
