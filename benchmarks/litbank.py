@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -161,6 +160,3 @@ def split_of(paths: list[Path]) -> tuple[list[Path], list[Path]]:
     dashed = [path for path in ordered if path.name.startswith(("4217_", "4300_"))]
     mine = [path for path in ordered[::2] if path not in dashed] + dashed
     return mine, [path for path in ordered[1::2] if path not in dashed]
-
-
-Say = Callable[[str], None]

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import json
 import os
 import random
@@ -28,7 +27,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.endpoint import endpoint
+from tests.endpoint import endpoint, remark
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = "Say something about the weather to a friend who has just come in from the rain. " * 4
@@ -125,11 +124,6 @@ def in_process(service: Any, calls: int) -> float:
 # -- one run in a process of its own, which can be killed -------------------------------------------------------------
 
 
-def echo_slowly(messages: Any, request: Any) -> str:
-    """A reply that depends on nothing but the question."""
-    return f"On {messages[-1]['content'][:12]} I say: {hashlib.sha256(messages[-1]['content'].encode()).hexdigest()}"
-
-
 def drive(url: str, folder: str, rows: int, settings: str) -> None:
     """Answer `rows` rows and leave digest, counts and ledger in `<folder>/done.json`."""
     import ray.data
@@ -165,7 +159,7 @@ def row_call(number: int, settings: str) -> Any:
 def start(url: Any, folder: str, rows: int, settings: dict[str, Any]) -> subprocess.Popen[bytes]:
     command = "from benchmarks.llm_calls import drive; import sys; drive(*sys.argv[1:3], int(sys.argv[3]), sys.argv[4])"
     arguments = [url, folder, str(rows), json.dumps(settings)]
-    return subprocess.Popen([sys.executable, "-c", command, *arguments], cwd=ROOT, stderr=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, "-c", command, *arguments], cwd=ROOT, stderr=open("/tmp/drive.err", "a"))
 
 
 def whole_run(url: Any, folder: str, rows: int, settings: dict[str, Any]) -> dict[str, Any]:
@@ -207,9 +201,9 @@ def kill_proof(rows: int, kills: int, latency_s: float, seed: int) -> dict[str, 
     """Figures of one run with `kills` killed workers and one killed driver, beside an undisturbed one."""
     rest = random.Random(seed)
     settings = {"max_in_flight": 128}
-    with tempfile.TemporaryDirectory() as folder, endpoint(echo_slowly, process=True, latency_s=latency_s) as url:
+    with tempfile.TemporaryDirectory() as folder, endpoint(remark, process=True, latency_s=latency_s) as url:
         plain = whole_run(url, folder, rows, settings)
-    with tempfile.TemporaryDirectory() as folder, endpoint(echo_slowly, process=True, latency_s=latency_s) as url:
+    with tempfile.TemporaryDirectory() as folder, endpoint(remark, process=True, latency_s=latency_s) as url:
         in_flight: list[int] = []
         callers = 0
         when = sorted(rest.uniform(0.05, 0.9) * rows for _ in range(kills + 1))
@@ -220,20 +214,24 @@ def kill_proof(rows: int, kills: int, latency_s: float, seed: int) -> dict[str, 
             while url.counts()["received"] < at:
                 assert child.poll() is None, "the run ended before its kills"
                 time.sleep(0.02)
-            victims = workers_of(child.pid)
-            calling = [one for one in victims if is_calling(one)]
+            victims: list[int] = []
+            while not (calling := [one for one in victims if is_calling(one)]):
+                assert child.poll() is None, "the run ended before its kills"
+                time.sleep(0.02)
+                victims = workers_of(child.pid)
             # A random worker would mostly be an idle one: every other kill goes to one that calls.
-            victim = rest.choice(calling if calling and rest.random() < 0.7 else victims) if victims else 0
+            victim = rest.choice(calling if rest.random() < 0.7 else victims)
             before = url.counts()
+            open_calls = before["in_flight"] + before["recent"]  # an answer in a socket is not on disk
             if what == "driver":
                 child.kill()
-                in_flight.append(before["in_flight"])
+                in_flight.append(open_calls)
                 child.wait()
                 child = start(url, folder, rows, settings)
-            elif victim:
+            else:
                 callers += victim in calling
                 os.kill(victim, signal.SIGKILL)
-                in_flight.append(before["in_flight"] if victim in calling else 0)
+                in_flight.append(open_calls if victim in calling else 0)
         assert child.wait() == 0, "the run failed"
         done = json.loads(Path(folder, "done.json").read_text())
         calls = url.counts()["received"]
@@ -272,10 +270,10 @@ def chaos_proof(rows: int, share: float, timeout_s: float) -> dict[str, Any]:
     """Figures of one run against an endpoint that answers `share` of all requests with trouble, five kinds of it."""
     troubles = dict.fromkeys(("429", "500", "hang", "cut", "broken"), share / 5)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        with endpoint(echo_slowly, process=True, latency_s=0.05, chaos=troubles, seed=7) as url:
-            done = whole_run(url, folder, rows, {"max_in_flight": 256, "timeout_s": timeout_s})
-            counts = url.counts()
+    server = endpoint(remark, process=True, latency_s=0.05, chaos=troubles, seed=7)
+    with tempfile.TemporaryDirectory() as folder, server as url:
+        done = whole_run(url, folder, rows, {"max_in_flight": 256, "timeout_s": timeout_s})
+        counts = url.counts()
     return {
         "rows": rows,
         "troubles": ", ".join(f"{counts[name]} {name}" for name in troubles),
@@ -295,7 +293,7 @@ def malformed(arguments: argparse.Namespace) -> None:
 
 def malformed_proof(rows: int) -> dict[str, Any]:
     """Figures of one run in which every other row is broken, in seven ways."""
-    with tempfile.TemporaryDirectory() as folder, endpoint(echo_slowly, process=True) as url:
+    with tempfile.TemporaryDirectory() as folder, endpoint(remark, process=True) as url:
         done = whole_run(url, folder, rows, {"max_in_flight": 256, "model": "malformed"})
         counts = url.counts()
     return {

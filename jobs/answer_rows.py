@@ -38,7 +38,8 @@ IN_FLIGHT_AN_ACTOR = 256
 JOIN_RECORDS = 1_000_000
 """A journal with more records than this is joined by partition instead of looked into by every actor."""
 LEAST_JOIN_BITS = 10
-WATCH_S = 0.25
+WATCH_S = 0.1
+LAST_REPLIES_S = 15.0
 OTHERS_S = 60.0
 
 _REMOTE: dict[int, Any] = {}
@@ -53,10 +54,6 @@ def answered(service: Service, rows: Dataset, join_records: int | None = None) -
 
     runtime.start()
     runtime.quiet_data()
-    if service.embedded:
-        from jobs.embedded import answered_inside
-
-        return answered_inside(service, rows)
     most = sum(endpoint.max_in_flight for _, endpoint in service.endpoints)
     cpus = int(ray.cluster_resources().get("CPU", 1))
     actors = max(1, min(-(-most // IN_FLIGHT_AN_ACTOR), cpus))
@@ -102,7 +99,9 @@ class Answering:
         self.caller = Caller(plan, report, f"w{os.getpid()}-{secrets.token_hex(2)}")
         self.meter = meter
         if plan.run.split("=")[0] == host():
-            threading.Thread(target=_end_with_the_driver, args=(plan,), name="driver-watch", daemon=True).start()
+            threading.Thread(
+                target=_end_with_the_driver, args=(plan, self.caller), name="driver-watch", daemon=True
+            ).start()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """The batch with its answers."""
@@ -148,11 +147,15 @@ def _without(batch: pa.Table, names: Sequence[str]) -> pa.Table:
     return batch.select(kept) if len(kept) < len(batch.column_names) else batch
 
 
-def _end_with_the_driver(plan: Plan) -> None:
-    """Workers outlive a killed driver by seconds; calls that they made then would be nobody's."""
+def _end_with_the_driver(plan: Plan, caller: Caller) -> None:
+    """Workers outlive a killed driver by a moment: they call nobody any more, and keep what is still on its way."""
     lock = run_lock(plan.store, plan.run)
     while is_held(lock):
         time.sleep(WATCH_S)
+    caller.tally.halt = UnderstudyError("the driver is gone")
+    until = time.monotonic() + LAST_REPLIES_S
+    while caller.tally.busy and time.monotonic() < until:
+        time.sleep(0.02)
     os._exit(1)
 
 

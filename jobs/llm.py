@@ -73,6 +73,11 @@ class Service:
             )
         names = list(recipe.endpoints) if endpoint == "all" else [endpoint]
         chosen = tuple((name, recipe.endpoints[name]) for name in names)
+        if chosen[0][1].engine == "vllm":
+            raise RecipeError(
+                f"{recipe.name}: endpoint {endpoint}: engine vllm is not supported by this version; serve the model "
+                "with vLLM's own server and give its base_url"
+            )
         if len({one.engine for _, one in chosen}) > 1 or (chosen[0][1].engine == "vllm" and len(chosen) > 1):
             raise RecipeError(f"{recipe.name}: endpoint all: vllm inside the job cannot share; name one endpoint")
         return cls(recipe.name, stage, store, chosen, recipe.budget)

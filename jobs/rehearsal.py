@@ -114,9 +114,7 @@ def _tasks(play: Rehearsal, store: Store, works: Sequence[Work], force: bool, se
     return [
         replace(
             task,
-            cast=tuple(
-                replace(one, works=("*",)) for one in cast if plays(one, task.work.name, task.work.location)
-            ),
+            cast=tuple(replace(one, works=("*",)) for one in cast if plays(one, task.work.name, task.work.location)),
         )
         for task in plain
     ]
@@ -238,4 +236,3 @@ def _listed(base: str) -> dict[str, int]:
         return {key: found.size_bytes for key, found in Store.open(base).stored().items()}
     except StoreError:
         return {}
-

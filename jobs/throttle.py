@@ -123,7 +123,7 @@ class Throttle:
             self._failed(now, probe, said, outcome == "slow")
         self._window[0] += 1
         self._window[1] += outcome == "slow"
-        if outcome == "slow" and self._window[1] > SLOW_SHARE * max(10, self._window[0]):
+        if outcome == "slow" and self._window[1] > max(2, SLOW_SHARE * self._window[0]):
             self._slow_down(now, retry_after_s)
         elif outcome == "ok":
             self._round_trip_s += 0.1 * (took_s - self._round_trip_s)

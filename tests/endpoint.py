@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import importlib
 import json
 import random
@@ -22,7 +23,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,11 +32,18 @@ from typing import Any
 Script = Callable[[Sequence[Mapping[str, str]], Mapping[str, Any]], Any]
 TROUBLES = ("429", "500", "hang", "cut", "broken")
 HANG_S = 3600.0
+RECENT_S = 0.1
 
 
 def echo(messages: Sequence[Mapping[str, str]], request: Mapping[str, Any]) -> str:
     """The last message, said back."""
     return f"You said: {messages[-1]['content']}"
+
+
+def remark(messages: Sequence[Mapping[str, str]], request: Mapping[str, Any]) -> str:
+    """A reply that depends on nothing but the question."""
+    question = messages[-1]["content"]
+    return f"On {question[:12]} I say: {hashlib.sha256(question.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,9 @@ class Url(str):  # noqa: SLOT000 - it carries what the server saw
     """Every request's body, in order (thread only)."""
 
     def counts(self) -> Counter[str]:
-        """received, answered, in_flight, most_in_flight, each trouble by name; first_s, last_s: when it was asked."""
+        """received, answered, in_flight, most_in_flight, each trouble by name; first_s, last_s: when it was asked;
+        recent: answered within the last RECENT_S.
+        """
         with urllib.request.urlopen(f"{self}/counts", timeout=30) as reply:
             return Counter(json.load(reply))
 
@@ -80,6 +90,7 @@ class _Server:
         self.seen: list[dict[str, Any]] = []
         self.keep = True
         self.first_s = self.last_s = 0.0
+        self.ended: deque[float] = deque(maxlen=4096)
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -102,7 +113,9 @@ class _Server:
     async def one(self, method: bytes, path: bytes, body: bytes, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; False ends the connection."""
         if path.endswith(b"/counts"):
-            return self.send(writer, 200, {**self.counts, "first_s": self.first_s, "last_s": self.last_s})
+            recent = sum(ended > time.monotonic() - RECENT_S for ended in self.ended)
+            times = {"first_s": self.first_s, "last_s": self.last_s, "recent": recent}
+            return self.send(writer, 200, {**self.counts, **times})
         if path.endswith(b"/options"):
             self.options = Options(**{**self.options.__dict__, **json.loads(body)})
             return self.send(writer, 200, {})
@@ -117,6 +130,7 @@ class _Server:
         finally:
             self.counts["in_flight"] -= 1
             self.last_s = time.monotonic()
+            self.ended.append(self.last_s)
 
     async def complete(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
         if self.keep:

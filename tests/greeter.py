@@ -54,18 +54,30 @@ TALK = {True: "好的，以下是为您写的祝福：", False: "Sure, here is a
 
 def greet(messages: Sequence[Mapping[str, str]], request: Mapping[str, Any]) -> str:
     """A greeting in the style and language that the prompt asks for; one in hundred with each fault."""
+    user = messages[-1]["content"]
+    return _faulty(fault_of(messages), good(messages, request), _style(messages), user, _is_chinese(messages))
+
+
+def good(messages: Sequence[Mapping[str, str]], request: Mapping[str, Any]) -> str:
+    """A greeting without fault, another one for another prompt."""
     system, user = messages[0]["content"], messages[-1]["content"]
-    chinese = "风格：" in system
-    style = re.search(r"风格：(\w+)|Style: (\w+)", system)
+    chinese, style = _is_chinese(messages), _style(messages)
     recipient = re.search(r"(?:对象：|Recipient: )([\w ]+)", user)
     occasion = re.search(r"(?:场合：|Occasion: )([\w ]+)", user)
-    assert style
     assert recipient
     assert occasion
-    name = style[1] or style[2]
     values = {"recipient": recipient[1].strip(), "occasion": occasion[1].strip()}
-    good = _written(ZH if chinese else EN, name, values, _draw(user + name), chinese)
-    return _faulty(fault_of(messages), good, name, user, chinese)
+    return _written(ZH if chinese else EN, style, values, _draw(system + user), chinese)
+
+
+def _is_chinese(messages: Sequence[Mapping[str, str]]) -> bool:
+    return "风格：" in messages[0]["content"]
+
+
+def _style(messages: Sequence[Mapping[str, str]]) -> str:
+    style = re.search(r"(?:风格：|Style: )(\w+)", messages[0]["content"])
+    assert style
+    return style[1]
 
 
 def fault_of(messages: Sequence[Mapping[str, str]]) -> str:
@@ -85,9 +97,9 @@ def _written(words: Mapping[str, Any], style: str, values: Mapping[str, str], dr
         parts.append(words[part][at].format(**values))
     said = f"{words[style]}{('，' if chinese else ', ').join(parts)}"
     return (
-        f"{said}，第{draw % 997}封信。"
+        f"{said}，第{draw % 9973}封信。"
         if chinese
-        else f"{said}. Letter {draw % 997}{'!' if style == 'playful' else '.'}"
+        else f"{said}. Letter {draw % 9973}{'!' if style == 'playful' else '.'}"
     )
 
 

@@ -187,3 +187,13 @@ def test_the_system_text_stands_in_front_and_an_empty_one_does_not():
     [conversation, *_] = built(play("# Act 1", "LICHT: A?", "ADAM: one", "LICHT: B?", "ADAM: two"))
     assert with_system(conversation.messages, "You are Adam.")[0]["role"] == "system"
     assert with_system(conversation.messages, " ")[0]["role"] == "user"
+
+
+def test_a_line_left_open_is_heard_by_nobody_and_no_window_reaches_over_it() -> None:
+    rows = play("LICHT: One?", "ADAM: Two.", ": Whose?", "ADAM: Four.", "LICHT: Five?", "ADAM: Six.") + REST
+    rows[2]["method"] = "open"
+    first, second = (spoken(one) for one in built(rows, heldout=0)[:2])
+    assert first == [("user", "One?"), ("assistant", "Two.")]
+    assert second == [("user", OPENING), ("assistant", "Four."), ("user", "Five?"), ("assistant", "Six.")]
+    rows[2]["method"] = "block"
+    assert "Whose?" in [content for one in built(rows, heldout=0) for _, content in spoken(one)]

@@ -68,6 +68,11 @@ def test_a_quote_within_a_quote_stays_in_its_words() -> None:
     assert words("宝玉道：“他说‘不来’，我听见“来”字。”\n") == ["他说‘不来’，我听见“来”字。"]
 
 
+def test_titles_terms_and_what_nobody_says_are_narration() -> None:
+    text = 'They played the overture to "The Poet." She looked as if to say, "Are you mad?" It was called "soup."\n\n'
+    assert words(text + '"Good," said Anna.\n') == ["Good."]
+
+
 def test_words_in_marks_that_nobody_says_are_narration() -> None:
     text = 'She "ran" the Circle, knitting "cotton warp" quilts.\n\n"Good," said Anna.\n'
     assert said(text) == [("Anna", "Good.")]

@@ -81,8 +81,8 @@ def short_forms(names: Mapping[str, str]) -> dict[str, str]:
         forms = {last}
         if len(parts.words) > 1:
             forms |= {parts.words[0], f"{parts.words[0]} {last}"}
-            if parts.gender and not parts.title:
-                forms |= {f"{title} {last}" for title in _GENDERED[parts.gender]}
+            if not parts.title:  # a given name that is not known is more often a man's, and a surname as such
+                forms |= {f"{title} {last}" for title in _GENDERED[parts.gender or "m"]}
         if parts.title and len(parts.words) > 1:
             forms.add(f"{name.split()[0]} {last}")
         for form in forms:
@@ -104,6 +104,7 @@ def propose(lines: Mapping[str, int]) -> list[Merged]:
     """
     lines = {name: count for name, count in lines.items() if name.split(" ")[0] not in OWNERS}
     roots = {name: name for name in lines}
+    genders = {name: {_parts(name).gender} for name in lines}
 
     def root(name: str) -> str:
         while roots[name] != name:
@@ -111,8 +112,10 @@ def propose(lines: Mapping[str, int]) -> list[Merged]:
         return name
 
     for short, whole in [*_latin_pairs(lines), *_han_pairs(lines), *_written_pairs(lines)]:
-        if root(short) != root(whole):
-            roots[root(short)] = root(whole)
+        one, other = root(short), root(whole)
+        if one != other and not {"m", "f"} <= genders[one] | genders[other]:
+            roots[one] = other
+            genders[other] |= genders[one]
     groups: dict[str, list[str]] = {}
     for name in lines:
         groups.setdefault(root(name), []).append(name)

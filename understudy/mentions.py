@@ -170,6 +170,9 @@ class Mentions:
                 last = _voted(cast, last, group)
                 seen.append((place, "", group, 0.7 if body == "he" or body == "she" else 0.3))
                 continue
+            if body == "I":
+                seen.append((place, "", "1", 0.6))
+                continue
             who = self._who(body, group)
             if who:
                 seen.append((place, who, "", _weight(text, match.start(), body)))
@@ -256,8 +259,8 @@ def course_of(seen: list[Event], cast: Cast, narrator: str) -> Course:
                 if last is None or weight >= (0.9 if own else 1.0) or place - last[0] > 400:
                     focus[each] = (place, who, weight)
         elif gender == "1":
-            if narrator:
-                course.add(place, narrator, weight)
+            if narrator or "i" in cast.written:
+                course.add(place, narrator or "i", weight)
         elif (last := focus.get(gender)) and place - last[0] < 1500:
             course.add(place, last[1], weight * (1.0 if cast.gender(last[1]) else 0.5))
             focus[gender] = (place, last[1], last[2])

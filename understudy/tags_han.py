@@ -62,23 +62,16 @@ class HanTags:
     """Reads the clauses beside quotes, with the names that a work is known to hold."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.by_first: dict[str, list[str]] = {}
+        by_first: dict[str, list[str]] = {}
         for name in sorted(set(names), key=len, reverse=True):
             if name:
-                self.by_first.setdefault(name[0], []).append(name)
+                by_first.setdefault(name[0], []).append(re.escape(name[1:]))
+        groups = (re.escape(first) + f"(?:{'|'.join(rest)})" for first, rest in by_first.items())
+        self.names = re.compile("|".join(groups) or r"(?!)")
 
     def mentions(self, text: str) -> list[tuple[int, str]]:
         """Known names in the order of the text, the longest at each place."""
-        found: list[tuple[int, str]] = []
-        after = 0
-        for i, char in enumerate(text):
-            if char in self.by_first and i >= after:
-                for name in self.by_first[char]:
-                    if text.startswith(name, i):
-                        found.append((i, name))
-                        after = i + len(name)
-                        break
-        return found
+        return [(match.start(), match.group()) for match in self.names.finditer(text)]
 
     def before(self, text: str) -> Hint | None:
         """From the words ahead of a quote."""

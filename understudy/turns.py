@@ -191,6 +191,7 @@ class HanReader(LetterReader):
         cast = Cast(self.names, Counter())
         for name in [*told.elements(), *self.names]:
             cast.write(name)
+        cast.settle_genders()
         turns: list[Turn] = []
         course = Course()
         at = 0

@@ -69,6 +69,7 @@ def greetings(scenes: Iterable[Scene], persona: str, most: int = GREETINGS) -> l
     for (text, one), typical in zip(zip(texts, kept, strict=True), _relative(texts), strict=True):
         opens = 1.0 * (one.reply[0]["line_id"] in first) + 0.5 * bool(_CALLS.search(text))
         hangs = 1.5 * bool(_NEEDS_MORE.match(text)) + 0.7 * bool(one.before and _asks(one.before[-1]["text"]))
+        hangs += 0.5 * weight(text) / MOST  # a short greeting leaves room for an answer
         scored.append((typical + opens - hangs, Chosen(text, "", (one.reply[0]["line_id"],))))
     return _different(scored, most)
 
