@@ -159,7 +159,7 @@ def row_call(number: int, settings: str) -> Any:
 def start(url: Any, folder: str, rows: int, settings: dict[str, Any]) -> subprocess.Popen[bytes]:
     command = "from benchmarks.llm_calls import drive; import sys; drive(*sys.argv[1:3], int(sys.argv[3]), sys.argv[4])"
     arguments = [url, folder, str(rows), json.dumps(settings)]
-    return subprocess.Popen([sys.executable, "-c", command, *arguments], cwd=ROOT, stderr=open("/tmp/drive.err", "a"))
+    return subprocess.Popen([sys.executable, "-c", command, *arguments], cwd=ROOT)
 
 
 def whole_run(url: Any, folder: str, rows: int, settings: dict[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def measured(form: str, array: bool, half: int) -> int:
     kinds = len({row["reason"] for row in aside})
     print(
         f"| {form} | {'array' if array else 'lines'} | {len(found)} of {half} | {changed} | "
-        f"{len(times.keys() & numbers)} of {half} | {twice} | {kinds} | {seconds:.2f} | {len(data) / 1e6 / seconds:.1f} |"
+        f"{len(times.keys() & numbers)} of {half} | {twice} | {kinds} | {seconds:.2f} | "
+        f"{len(data) / 1e6 / seconds:.1f} |"
     )
     return int(changed > 0 or twice > 0 or len(found) != half or set(times) != numbers)
 

@@ -51,7 +51,8 @@ def test_a_quote_over_several_rows_is_one_and_ends_at_its_mark() -> None:
 def test_dialogue_dashes_take_the_sentences_up_to_the_one_that_tells() -> None:
     text = (
         "— Come up , Anna !\nCome up , you lazy girl !\nShe went up the stairs , slowly .\n"
-        "— Here I am , Ben , she said .\nWhere are you ?\nHe looked round , and laughed .\nThen he said : — I am here .\n"
+        "— Here I am , Ben , she said .\nWhere are you ?\nHe looked round , and laughed .\n"
+        "Then he said : — I am here .\n"
     )
     assert words(text) == [
         "Come up , Anna ! Come up , you lazy girl !",

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import random
+import re
 import zipfile
 from pathlib import Path
 
@@ -97,8 +98,6 @@ PAGES = [[(60.0, 500.0 - 14 * row, "ANNA: Who is there, my friend?") for row in 
 )
 def test_what_cannot_be_read_is_set_aside_with_one_reason(tmp_path, name, data, words):
     row = extracted(tmp_path, name, data)
-    import re
-
     assert re.search(words, str(row["problem"])), row
     assert "\n" not in str(row["problem"])
     assert not row["fingerprint"]
@@ -145,7 +144,7 @@ def test_broken_rows_of_a_table_cost_themselves_alone(tmp_path):
         assert text[line["start"] : line["end"]] == line["text"]
 
 
-# Large works ------------------------------------------------------------------------------------------------------------
+# Large works --------------------------------------------------------------------------------------------------------
 
 
 def test_a_large_work_is_set_aside_or_cut_at_its_headings():
@@ -178,7 +177,7 @@ def test_a_work_parsed_in_stretches_has_one_run_of_lines(monkeypatch, tmp_path):
     assert all(line.text in text[line.start : line.end] for line in lines if line.kind == "speech")
 
 
-# Encodings --------------------------------------------------------------------------------------------------------------
+# Encodings ----------------------------------------------------------------------------------------------------------
 
 SIMPLIFIED = "林姑娘：快起来！"
 TRADITIONAL = "林黛玉：寶玉，你來了。"
