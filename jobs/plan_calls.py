@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
 
-from jobs.augment import unit_name
 from jobs.augment_calls import call_of
 from jobs.calls import key_of
 from jobs.curate_sources import Sources
@@ -16,6 +14,7 @@ from jobs.journal import Journal, Lookup
 from jobs.material import material_of
 from jobs.records import Damage, scan
 from jobs.report_tables import Made
+from understudy.augmentation.card_fields import LISTS
 from understudy.augmentation.job import Job, Material, Note
 from understudy.augmentation.kinds import kind_of
 from understudy.augmentation.steps import AnyStep, CardsStep, FactsStep, StyleStep
@@ -113,8 +112,8 @@ class Former:
             kind, ledger = str(counts.get("kind", "")), counts.get("ledger") or {}
             for name in (kind, ""):
                 own = sums.setdefault(name, Counter())
-                own.update({n: float(counts.get(n) or 0) for n in ("accepted", "set_aside")})  # type: ignore[dict-item]
-                own.update({n: float(ledger.get(n) or 0) for n in ("requests", "tokens_in", "tokens_out")})  # type: ignore[dict-item]
+                own.update({n: float(counts.get(n) or 0) for n in ("accepted", "set_aside")})
+                own.update({n: float(ledger.get(n) or 0) for n in ("requests", "tokens_in", "tokens_out")})
                 # Units of one run are asked together: a run lasts as long as its longest unit.
                 runs = spans.setdefault(name, {})
                 if ledger.get("requests"):
@@ -154,8 +153,8 @@ def calls_of(
                 setattr(counted, name, getattr(counted, name) * factor)
         total.add(counted)
         if number == 0 and isinstance(step, CardsStep):
-            empty = {"kept": {name: [] for name in ("description", "habits", "relations", "scenario")}, "dropped": {}}
-            notes = [Note(f"chunk-{n}", _no_notes(empty)) for n in range(max(1, round(counted.calls)))]
+            nothing = {"kept": {name: [] for name in LISTS}, "dropped": {}, "said": {}}
+            notes = [Note(f"chunk-{n}", nothing) for n in range(max(1, round(counted.calls)))]
         elif number == 0 and kind.rounds(step, material) > 1:
             total.notes.append(f"{step.name}: ratings decide which pairs are made; counted as if all were")
     total.rows *= known.accepted
@@ -165,12 +164,6 @@ def calls_of(
         total.tokens_out += total.judged * 40
     total.money = _money(recipe, step.endpoint, total.tokens_in, total.tokens_out)
     return total
-
-
-def _no_notes(empty: Mapping[str, Any]) -> dict[str, Any]:
-    from understudy.augmentation.card_fields import LISTS
-
-    return {"kept": {name: [] for name in LISTS}, "dropped": dict(empty["dropped"]), "said": {}}
 
 
 def _counted(recipe: Recipe, step: AnyStep, jobs: Iterator[Job], journals: Journals, known: Former) -> Calls:
@@ -254,6 +247,3 @@ def tokens_of(text: str) -> float:
     """About so many tokens: four letters one, a Chinese character 0.7."""
     han = sum(map(is_han, text)) if not text.isascii() else 0
     return (len(text) - han) / 4 + 0.7 * han
-
-
-__all__ = ["Calls", "Former", "Journals", "calls_of", "seconds_of", "tokens_of", "unit_name"]

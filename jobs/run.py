@@ -6,9 +6,10 @@ from its snapshots, and a lease whose process is gone is free.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.stage import StageResult
+from jobs.stage import StageResult, say
 from understudy.errors import RecipeError
 from understudy.lease import held
 from understudy.recipe import Recipe
@@ -22,7 +23,20 @@ def run_recipe(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fal
     refuse_later_parts(recipe)
     store = Store.open(recipe.store, Path(recipe.folder or "."))
     with held(store, recipe.name, "understudy run"):
-        return run_stages(recipe, personas, force)
+        results = run_stages(recipe, personas, force)
+        _report(recipe, results)
+    return results
+
+
+def _report(recipe: Recipe, results: Sequence[StageResult]) -> None:
+    """Write the report of what was just made; the work is done, and a report that fails does not undo it."""
+    from jobs.report import run_report
+
+    try:
+        say("report", run_report(recipe, results=results).html)
+    except Exception as error:  # noqa: BLE001 - see above
+        said = " ".join(str(error).split())[:200]
+        say("report", f"could not be written ({type(error).__name__}: {said}); `understudy report` tries again")
 
 
 def run_stages(recipe: Recipe, personas: tuple[str, ...], force: bool) -> list[StageResult]:

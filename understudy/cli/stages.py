@@ -43,7 +43,14 @@ def demo(
 
 
 def run(
-    recipe: RecipePath, overrides: Overrides = None, persona: Personas = None, force: Force = False, json: Json = False
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    persona: Personas = None,
+    force: Force = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say what would be skipped and done, and what it would take.")
+    ] = False,
+    json: Json = False,
 ) -> None:
     """Every stage of a recipe; a second call does only what changed.
 
@@ -52,6 +59,15 @@ def run(
     from jobs.run import run_recipe
 
     loaded = load_recipe(recipe, overrides)
+    if plan:
+        from jobs.plan import plan_run
+
+        found = plan_run(loaded, tuple(persona or ()), force)
+        if json:
+            print_json(found.as_json())
+        else:
+            print("\n".join(found.lines()))
+        return
     results = run_recipe(loaded, tuple(persona or ()), force)
     if json:
         print_json({"recipe": loaded.name, "stages": [result.as_json() for result in results]})

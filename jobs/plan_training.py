@@ -1,0 +1,138 @@
+"""What training takes: by former records of the same base in this store, else by its arithmetic."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jobs.report_tables import Made
+from understudy.base import resolve
+from understudy.errors import BaseError
+from understudy.recipe import CastEntry, Recipe, TrainConfig
+
+START_S = 15.0
+"""A host imports torch and loads the base."""
+CORE_FLOPS = 15e9
+GPU_FLOPS = 1e14
+SAMPLE_TOKENS = 160
+"""Of a conversation with its system text, where no record says."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Rates of training and scoring."""
+
+    sample_s: float
+    """Seconds to train on one conversation once."""
+    by: str
+    """Where the rate is from."""
+    start_s: float = START_S
+
+    @property
+    def forward_s(self) -> float:
+        """Seconds to score one conversation; a backward pass costs twice a forward one."""
+        return self.sample_s / 3
+
+    def seconds(self, train: TrainConfig, conversations: float) -> float:
+        """Seconds of one adapter."""
+        return self.sample_s * conversations * train.epochs
+
+    @staticmethod
+    def steps(train: TrainConfig, conversations: float) -> int:
+        """Steps of one adapter."""
+        rows = train.micro_batch_size * train.gradient_accumulation_steps
+        return math.ceil(math.ceil(conversations / rows) * train.epochs)
+
+
+def training_of(recipe: Recipe, former: Made) -> Training:
+    """Rates by records of the same base; without any, by parameters and an assumed speed."""
+    groups: dict[str, tuple[float, float]] = {}
+    for record in former.records.values():
+        if record.config.get("model", {}).get("base") != _base_name(recipe):
+            continue
+        epochs = float(record.config.get("train", {}).get("epochs") or 0)
+        trained = float(record.counts.get("samples") or 0) * epochs
+        seconds, samples = groups.get(record.started, (0.0, 0.0))
+        # The slots of a group are trained side by side and all last as long as it.
+        groups[record.started] = (max(seconds, record.seconds), samples + trained)
+    samples = sum(trained for _, trained in groups.values())
+    if samples:
+        spent = sum(max(1.0, seconds - START_S) for seconds, _ in groups.values())
+        return Training(spent / samples, "former records of this base")
+    parameters = _parameters(recipe)
+    if parameters is None:
+        return Training(0.0, "not known: the base is not here yet")
+    flops = 6 * parameters * SAMPLE_TOKENS
+    speed, what = _speed()
+    return Training(flops / speed, f"assumed {what} on {parameters / 1e6:,.0f} million parameters")
+
+
+def adapter_bytes(recipe: Recipe, cast: Iterable[CastEntry]) -> dict[str, int]:
+    """Bytes of each adapter's weights in 32 bits, every linear layer of attention and MLP adapted."""
+    config = _config(recipe)
+    if config is None:
+        return {}
+    hidden = int(config.get("hidden_size") or 0)
+    heads = int(config.get("num_attention_heads") or 1)
+    size = int(config.get("head_dim") or hidden // max(1, heads))
+    keys = int(config.get("num_key_value_heads") or heads) * size
+    inner = int(config.get("intermediate_size") or 4 * hidden)
+    sums = 2 * (hidden + heads * size) + 2 * (hidden + keys) + 3 * (hidden + inner)
+    layers = int(config.get("num_hidden_layers") or 0)
+    return {entry.name: 4 * recipe.train_config(entry).lora.rank * sums * layers for entry in cast}
+
+
+def _base_name(recipe: Recipe) -> str:
+    from jobs.base_model import portable_name
+
+    path = _resolved(recipe.model.model_dump_json(), recipe.folder)
+    return portable_name(path) if path is not None else recipe.model.base
+
+
+@cache
+def _resolved(model: str, folder: str) -> Any:
+    from understudy.base import source_of
+    from understudy.recipe import ModelConfig
+
+    config = ModelConfig.model_validate_json(model)
+    where = Path(folder or ".")
+    if source_of(config, where) not in ("builtin", "path"):
+        return None
+    try:
+        return resolve(config, where)
+    except BaseError:
+        return None
+
+
+def _config(recipe: Recipe) -> dict[str, Any] | None:
+    base = _resolved(recipe.model.model_dump_json(), recipe.folder)
+    if base is None:
+        return None
+    try:
+        return json.loads((base.path / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _parameters(recipe: Recipe) -> float | None:
+    """By the size of the weights, two bytes each but for the embedded base, which keeps four."""
+    base = _resolved(recipe.model.model_dump_json(), recipe.folder)
+    config = _config(recipe)
+    if base is None or config is None:
+        return None
+    size = sum(file.stat().st_size for file in base.path.glob("*.safetensors"))
+    each = 4 if str(config.get("dtype") or config.get("torch_dtype")) == "float32" else 2
+    return size / each
+
+
+def _speed() -> tuple[float, str]:
+    if Path("/proc/driver/nvidia/version").exists():
+        return GPU_FLOPS, "100 TFLOP/s on the GPU"
+    cores = os.cpu_count() or 1
+    return cores * CORE_FLOPS, f"{CORE_FLOPS / 1e9:g} GFLOP/s on each of {cores} cores"
