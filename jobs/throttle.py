@@ -1,7 +1,7 @@
 """How hard an endpoint is pushed: calls in flight, pauses, and how many repeats it is worth.
 
     limit      doubles every round trip until the endpoint first asks to slow down, then grows by 1 or 2 % a round trip
-    slow down  a share of 429, 503 or 529 within a second takes a part off the limit, and Retry-After is kept (bounded)
+    slow down  a share of 429, 503 or 529 among the latest takes a part off the limit; Retry-After is kept, bounded
     breaker    when nothing but failures comes back, one call at a time asks whether it is back; the others wait
     repeats    each answer earns one, on top of a start of 100; where none is left, repeats come one a second
 
@@ -25,8 +25,10 @@ Outcome = Literal["ok", "slow", "failed", "refused"]
 FIRST_LIMIT = 32
 LEAST_SHARE = 64
 """The limit never falls below 1/64 of the most (and never below 1)."""
-SLOW_SHARE = 0.1
-"""So many slow-downs among the answers of a second are chance, or the price of finding the limit."""
+WINDOW, FLOOD = 50, 10
+"""Answers that a step back is decided on; so many slow-downs at once decide it sooner."""
+SLOW_SHARE = 0.15
+"""So many slow-downs in a window are chance, or the price of finding the limit."""
 MOST_RETRY_AFTER_S = 60.0
 GROWTH = 0.02
 FAILURES_IN_A_ROW = 20
@@ -57,6 +59,7 @@ class Throttle:
         self._round_trip_s = 0.25
         self._window_began = time.monotonic()
         self._window = [0, 0]
+        self._stepped_at = -1e9
         self._hold_until = 0.0
         self._in_a_row = 0
         self._slow_since: float | None = None
@@ -123,15 +126,12 @@ class Throttle:
             self._failed(now, probe, said, outcome == "slow")
         self._window[0] += 1
         self._window[1] += outcome == "slow"
-        if outcome == "slow" and self._window[1] > max(2, SLOW_SHARE * self._window[0]):
-            self._slow_down(now, retry_after_s)
-        elif outcome == "ok":
+        if outcome == "ok":
             self._round_trip_s += 0.1 * (took_s - self._round_trip_s)
             step = 1.0 if self._growing_fast else max(1.0, GROWTH * self.limit) / self.limit
             self.limit = min(float(self.most), self.limit + step)
             self._repeats = min(FREE_REPEATS, self._repeats + REPEATS_PER_ANSWER)
-        if now > self._window_began + max(1.0, 2 * self._round_trip_s):
-            self._window_began, self._window = now, [0, 0]
+        self._look_at_window(now, retry_after_s)
         self._wake()
 
     async def before_repeat(self, tries: int, retry_after_s: float | None) -> None:
@@ -147,16 +147,22 @@ class Throttle:
             wait = max(wait, self._next_free_repeat - now)
         await asyncio.sleep(wait)
 
-    def _slow_down(self, now: float, retry_after_s: float | None) -> None:
+    def _look_at_window(self, now: float, retry_after_s: float | None) -> None:
+        """Step back where too many of the latest answers asked for it."""
+        count, slow = self._window
+        share = slow / count
+        flood = slow >= FLOOD and share > 0.5
+        if not flood and (count < max(WINDOW, self.limit) or now < self._window_began + self._round_trip_s):
+            return
         # What was sent before the last step back says nothing about it.
-        if self._growing_fast or now > self._window_began + 1.2 * self._round_trip_s:
-            share = self._window[1] / self._window[0]
+        if share > SLOW_SHARE and now > self._stepped_at + 1.2 * self._round_trip_s:
             floor = max(1.0, self.most / LEAST_SHARE)
             self.limit = max(floor, min(self.limit, float(self.in_flight + 1)) * (1 - min(0.5, max(0.2, share))))
             self._growing_fast = False
-            self._window_began, self._window = now, [0, 0]
-            if share > 0.5 and retry_after_s:
+            self._stepped_at = now
+            if flood and retry_after_s:
                 self._hold_until = now + min(MOST_RETRY_AFTER_S, retry_after_s)
+        self._window_began, self._window = now, [0, 0]
 
     def _answered(self, now: float) -> None:
         self._in_a_row = 0
