@@ -181,6 +181,7 @@ def score(folder: Path, misses: bool) -> tuple[Score, float]:
 def timed(text: str, work: str, names: Mapping[str, str]) -> tuple[list[Line], float]:
     """The lines and the better of two rates, in MB of UTF-8 a second of CPU time."""
     seconds = []
+    lines: list[Line] = []
     for _ in range(2):
         started = time.process_time()
         lines = parse(text, work, names)
