@@ -119,9 +119,12 @@ class WorkFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in (self.lines_file.file, self.text, self.dropped_file.file if self.dropped_file else None):
-            if file is not None:
-                file.close()
+        for table in (self.lines_file, self.dropped_file):
+            if table is not None:
+                table.writer.close()
+                table.file.close()
+        if self.text is not None:
+            self.text.close()
 
     @property
     def speakers(self) -> Counter[str]:
