@@ -48,7 +48,6 @@ def measured(form: str, array: bool, half: int) -> int:
     times = Counter(row["row"] for row in aside)
     twice = sum(count > 1 for count in times.values())
     kinds = len({row["reason"] for row in aside})
-    rate = len(data) / 1e6 / seconds
     print(
         f"| {form} | {'array' if array else 'lines'} | {len(found)} of {half} | {changed} | "
         f"{len(times.keys() & numbers)} of {half} | {twice} | {kinds} | {seconds:.2f} | "
