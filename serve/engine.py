@@ -8,7 +8,6 @@ Only this module and the ingress know ray.serve.llm.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections import defaultdict
 from dataclasses import dataclass
@@ -23,14 +22,13 @@ from ray.serve.llm.deployment import LLMServer
 
 from serve.loader import NULL, local_adapter, null_adapter
 from understudy.base import Base
+from understudy.cpu_engine import cpu_engine
 from understudy.recipe import ModelConfig, ServeConfig
 from understudy.store import Store
 from understudy.telemetry import TELEMETRY_OFF
 
 # The ranks that vLLM has kernels for; it pads every adapter to the one that is chosen.
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-_SMALL_BASE_BYTES = 4 << 30
-_TINY_BASE_BYTES = 64 << 20
 
 
 def adapter_id(served_name: str, persona: str, version: str) -> str:
@@ -144,9 +142,9 @@ def llm_config(base: Base, model: ModelConfig, limits: ServeConfig, rank: int, g
         if name in os.environ:
             environment[name] = os.environ[name]
     if not gpus:
-        cpu_engine, cpu_environment = _on_cpu(base, model)
-        engine.update(cpu_engine)
-        environment.update(cpu_environment)
+        arguments, variables = cpu_engine(base.path, model.dtype)
+        engine.update(arguments)
+        environment.update(variables)
     engine.update(limits.engine)
     least, most = limits.replicas
     in_flight = 2 * int(engine.get("max_num_seqs", 128))
@@ -176,28 +174,3 @@ def llm_config(base: Base, model: ModelConfig, limits: ServeConfig, rank: int, g
 
 def _engine_rank(rank: int, most: int) -> int:
     return next((size for size in _RANKS if size >= min(rank, most)), _RANKS[-1])
-
-
-def _on_cpu(base: Base, model: ModelConfig) -> tuple[dict[str, Any], dict[str, str]]:
-    """(engine arguments, environment) for a machine without an accelerator."""
-    weights = sum(path.stat().st_size for path in base.path.glob("*.safetensors"))
-    engine: dict[str, Any] = {
-        # vLLM compiles nothing on CPU when LoRA is on; said outright, it also skips the warm-up.
-        "enforce_eager": True,
-        "kv_cache_memory_bytes": _cache_bytes(base.path),
-        "max_num_seqs": 32,
-    }
-    if model.dtype == "auto" and weights < _SMALL_BASE_BYTES:
-        engine["dtype"] = "float32"
-    # A model of a few million parameters loses more to waking threads than it gains from them.
-    threads = 1 if weights < _TINY_BASE_BYTES else os.cpu_count() or 1
-    return engine, {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
-
-
-def _cache_bytes(base: Path) -> int:
-    """Room for some 64k tokens of keys and values in float32, from 64 MiB to 4 GiB."""
-    config = json.loads((base / "config.json").read_text())
-    heads = config.get("num_key_value_heads") or config.get("num_attention_heads", 8)
-    width = config.get("head_dim") or config.get("hidden_size", 1024) // config.get("num_attention_heads", 8)
-    token = 2 * 4 * config.get("num_hidden_layers", 32) * heads * width
-    return min(max(64 << 20, 65_536 * token), 4 << 30)
