@@ -5,6 +5,10 @@
     runs/<recipe>/extract/<fingerprint>/dropped.parquet         rows and chapters set aside, with their reasons
     runs/<recipe>/extract/<fingerprint>/conversations.parquet   instead of lines, of `kind: conversations`
 
+With `extract.llm` a model reads on where the rules end (jobs/attribute.py): its output is another one of this stage,
+with refused.parquet for what of its answers was not believed. What the rules made stays, and is remembered as
+`extract/rules`: an edit of `extract.llm` parses nothing again.
+
 A file's fingerprint covers its bytes, how it is read, and which persona each of its speakers is: an alias by which
 nobody speaks in a script changes nothing there. In prose a name tells who speaks, so every name that holds in the work
 counts. A file that cannot be read is set aside with its reason; the rest goes on.
@@ -19,11 +23,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jobs.attribute import attributed, check_reader, keeps_silent
 from jobs.cast import remember_speakers
-from jobs.extract_work import CastNames, Task, extract_work, given_up, hear_work
+from jobs.extract_work import RULES, CastNames, Task, extract_work, given_up, hear_work, rules_latest
 from jobs.shares import shares_of
 from jobs.spread import spread
-from jobs.stage import StageResult, read_latest, say, write_latest
+from jobs.stage import StageResult, say, write_latest
 from understudy.corpus import Work, find_works
 from understudy.errors import CorpusError, RecipeError, StoreError
 from understudy.persona import cast_entries, cast_entry_persona
@@ -45,6 +50,7 @@ def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
     Raises CorpusError when a path matches nothing, or when no work could be read at all.
     """
     began = time.time()
+    check_reader(recipe)
     store = Store.open(recipe.store, Path(recipe.folder or "."))
     works = find_works(recipe)
     if not works and not recipe.augment:
@@ -53,7 +59,7 @@ def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
     cast = _cast_names(recipe, store, plain)
     _check_personas(recipe, cast)
     _warn_of_idle_patterns(cast, works)
-    tasks = _with_cast(plain, cast)
+    tasks = _with_cast(plain, cast, keeps_silent(recipe))
     results: list[dict[str, Any]] = []
     for result in _each(extract_work, tasks, recipe):
         if "fatal" in result:
@@ -61,14 +67,20 @@ def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
         results.append(result)
         _report(result, len(results), len(tasks))
     bad = [result for result in results if result["problem"]]
-    good = [result for result in results if not result["problem"]]
+    good = sorted((result for result in results if not result["problem"]), key=lambda result: result["work"])
+    if good:
+        write_latest(store, recipe.name, RULES, {result["work"]: result["fingerprint"] for result in good})
+    if recipe.extract.llm is not None:
+        read = list(attributed(recipe, store, {task.work.name: task for task in tasks}, good))
+        bad += [result for result in read if result["problem"]]
+        good = sorted((result for result in read if not result["problem"]), key=lambda result: result["work"])
     if bad and not good:
         more = f" (and {len(bad) - 1} more works)" if len(bad) > 1 else ""
         raise CorpusError(f"{bad[0]['problem']}{more}")
     skipped = sum(result["skipped"] for result in good)
     if skipped:
         say("extract", f"{skipped} of {len(tasks)} works up to date, skipped")
-    units = {result["work"]: result["fingerprint"] for result in sorted(good, key=lambda r: r["work"])}
+    units = {result["work"]: result["fingerprint"] for result in good}
     write_latest(store, recipe.name, "extract", units)
     details = {"set_aside": {result["work"]: result["problem"] for result in bad}} if bad else {}
     made = tuple(result["work"] for result in good if not result["skipped"])
@@ -83,8 +95,11 @@ def _totals(good: Sequence[dict[str, Any]], bad: int) -> dict[str, int]:
         counts.update({name: own.get(name, 0) for name in ("lines", "speeches", "unassigned", "conversations")})
         aside = own.get("set_aside", 0)
         counts["rows_set_aside"] += sum(aside.values()) if isinstance(aside, dict) else aside
+        for name in ("asked", "attributed", "found", "calls", "cached"):
+            counts[name] += own.get("llm", {}).get(name, 0)
     kept = {name: counts[name] for name in ("lines", "speeches", "unassigned")}
-    more = {name: counts[name] for name in ("conversations", "rows_set_aside") if counts[name]}
+    named = ("conversations", "rows_set_aside", "asked", "attributed", "found", "calls", "cached")
+    more = {name: counts[name] for name in named if counts[name]}
     return {"works": len(good), "set_aside": bad, **kept, **more}
 
 
@@ -110,7 +125,7 @@ def _check_personas(recipe: Recipe, cast: Sequence[CastNames]) -> None:
             raise RecipeError(f"corpus {entry.path}: persona {entry.persona!r} is not in the cast; add it there")
 
 
-def _with_cast(plain: Sequence[Task], cast: Sequence[CastNames]) -> list[Task]:
+def _with_cast(plain: Sequence[Task], cast: Sequence[CastNames], silent: bool) -> list[Task]:
     """The tasks with the names that hold in each; two personas that claim one name are refused before any work."""
     tasks: list[Task] = []
     shared: dict[tuple[CastNames, ...], tuple[CastNames, ...]] = {}
@@ -120,7 +135,7 @@ def _with_cast(plain: Sequence[Task], cast: Sequence[CastNames]) -> list[Task]:
         if own not in shared:
             owners(own, task.work.name)
         # Hundreds of personas in thousands of works are held once, not once a work.
-        tasks.append(replace(task, cast=shared.setdefault(own, own)))
+        tasks.append(replace(task, cast=shared.setdefault(own, own), silent=silent))
     return tasks
 
 
@@ -165,7 +180,7 @@ def _size(location: str) -> int:
 
 def _all_current(tasks: Sequence[Task]) -> bool:
     """Whether every work was extracted before and the texts are small: then starting Ray takes longer than to look."""
-    latest = read_latest(tasks[0].store, tasks[0].recipe, "extract")
+    latest = rules_latest(tasks[0].store, tasks[0].recipe)
     if tasks[0].force or any(task.work.name not in latest or "://" in task.work.location for task in tasks):
         return False
     return sum(_size(task.work.location) for task in tasks) < CHECKED_HERE_BYTES

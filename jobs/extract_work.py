@@ -23,6 +23,8 @@ from understudy.script import name_key, owners, speakers
 from understudy.store import Store
 
 VERSION = 2
+RULES = "extract/rules"
+"""Under this stage `latest` remembers what the rules made; under `extract`, what a model made of it (or the same)."""
 MOST_CHATS = 128 << 20
 """Bytes of a file of conversations, which is read whole."""
 
@@ -47,6 +49,8 @@ class Task:
     layout: str
     cast: tuple[CastNames, ...]
     force: bool
+    silent: bool = False
+    """Whether a text in which nobody is found to speak is kept, for a model to read."""
 
 
 def extract_work(task: Task) -> dict[str, Any]:
@@ -76,8 +80,7 @@ def up_to_date(task: Task) -> Record | None:
     except CorpusError:
         return None
     if task.work.entry.kind == "conversations":
-        before = read_latest(task.store, task.recipe, "extract").get(task.work.name)
-        record = read_record(task.store, output_key(task.recipe, "extract", before)) if before else None
+        record = rules_record(task)
         same = record is not None and record.stage_version == VERSION and record.inputs == {"text": digest}
         return record if same else None
     known = _known_speakers(task, digest)
@@ -105,7 +108,7 @@ def _lines(task: Task, source: Source) -> dict[str, Any]:
         _parse(task, document, files)
         known = sorted(map(name_key, files.speakers))
         kind = "prose" if files.read_as["prose"] else "script"
-        unit = _unit(task, source.digest, kind, known)
+        unit = _unit(task, source.digest, kind, known, files.silent > 0)
         if task.force:
             task.store.delete(f"{unit.key}/record.json")
         elif record := unit.record(task.store):
@@ -123,8 +126,6 @@ def _parse(task: Task, document: Document, files: WorkFiles) -> None:
     """The file's lines, text and rows set aside; CorpusError where nobody is found to speak in it at all."""
     where = task.work.location
     for chunk in read_works(document, task.work.name, _how(task), where):
-        # A model that names the speakers of open lines changes `chunk.lines` here: parsed, belonging to nobody yet,
-        # with offsets in the file's text, of which `chunk.text` begins at `chunk.start`.
         files.add(chunk)
     files.close()
     if not files.read_as:
@@ -135,7 +136,7 @@ def _parse(task: Task, document: Document, files: WorkFiles) -> None:
 
 def _how(task: Task) -> How:
     entry = task.work.entry
-    return How(entry.kind, task.layout, cast_names(task.cast, task.work.name), entry.cut)
+    return How(entry.kind, task.layout, cast_names(task.cast, task.work.name), entry.cut, task.silent)
 
 
 def _counts(document: Document, files: WorkFiles, kind: str, known: list[str]) -> dict[str, Any]:
@@ -143,6 +144,8 @@ def _counts(document: Document, files: WorkFiles, kind: str, known: list[str]) -
         "lines": files.kinds.total(),
         "speeches": files.kinds["speech"],
         "unassigned": files.unassigned,
+        "open": files.open,
+        "least_sure": files.least_sure,
         "kinds": dict(sorted(files.kinds.items())),
         "encoding": {"name": document.encoding, "confidence": round(document.confidence, 3)},
         "format": {"name": document.format, **document.details},
@@ -164,32 +167,49 @@ def _reading(task: Task) -> dict[str, Any]:
     return {**read, **{name: value for name, value in said.items() if value}}
 
 
-def _unit(task: Task, digest: str, kind: str, known: Sequence[str]) -> Unit:
+def _unit(task: Task, digest: str, kind: str, known: Sequence[str], silent: bool) -> Unit:
     """The work as planned: of the cast what its own speakers are mapped to counts, and in prose every name."""
     roles = owners(task.cast, task.work.name)
     config = {**_reading(task), "cast": {name: roles[name] for name in sorted(known) if name in roles}}
     if kind == "prose":
         config["names"] = cast_names(task.cast, task.work.name)
-    return Unit(task.recipe, "extract", VERSION, task.work.name, config, {"text": digest}, _rights(task))
+    if silent:
+        config["silent"] = True
+    return Unit(task.recipe, "extract", VERSION, task.work.name, config, {"text": digest}, rights_of(task))
 
 
-def _rights(task: Task) -> tuple[dict[str, str], ...]:
+def rights_of(task: Task) -> tuple[dict[str, str], ...]:
+    """What the recipe says of a file's source and licence."""
     rights = task.work.entry.rights.model_dump()
     return (rights,) if any(rights.values()) else ()
 
 
-def _known_speakers(task: Task, digest: str) -> tuple[str, list[str]] | None:
+def rules_latest(store: Store, recipe: str) -> dict[str, str]:
+    """Fingerprint by work of what the rules made last."""
+    return read_latest(store, recipe, RULES) or read_latest(store, recipe, "extract")
+
+
+def rules_record(task: Task) -> Record | None:
+    """The record of what the rules made of this work last."""
+    last = rules_latest(task.store, task.recipe).get(task.work.name)
+    return read_record(task.store, output_key(task.recipe, "extract", last)) if last else None
+
+
+def _known_speakers(task: Task, digest: str) -> tuple[str, list[str], bool] | None:
     """Kind and speakers of this very text, if it was read the same way before: then nothing is parsed to compare."""
-    before = read_latest(task.store, task.recipe, "extract").get(task.work.name)
-    record = read_record(task.store, output_key(task.recipe, "extract", before)) if before else None
+    record = rules_record(task)
     if record is None or record.stage_version != VERSION or record.inputs != {"text": digest}:
         return None
     kind, known = record.counts.get("kind"), record.counts.get("speakers")
     if not kind or known is None:
         return None
-    same = {name: value for name, value in record.config.items() if name not in ("cast", "names")} == _reading(task)
+    silent = bool(record.config.get("silent"))
+    if silent != task.silent and (silent or record.counts.get("set_aside")):
+        return None  # what nobody speaks in counts now as it did not then
+    read = {name: value for name, value in record.config.items() if name not in ("cast", "names", "silent")}
+    same = read == _reading(task)
     names = cast_names(task.cast, task.work.name) if kind == "prose" else None
-    return (kind, known) if same and record.config.get("names") == names else None
+    return (kind, known, silent) if same and record.config.get("names") == names else None
 
 
 def hear_work(task: Task) -> dict[str, Any]:
@@ -229,7 +249,7 @@ def _chats(task: Task, source: Source) -> dict[str, Any]:
     own = sorted(key for key, persona in known.items() if persona == entry.persona)
     config = {"work": work, "kind": entry.kind, "format": entry.format, "persona": entry.persona}
     config["cast"] = own if entry.persona else known
-    unit = Unit(task.recipe, "extract", VERSION, work, config, {"text": source.digest}, _rights(task))
+    unit = Unit(task.recipe, "extract", VERSION, work, config, {"text": source.digest}, rights_of(task))
     if task.force:
         task.store.delete(f"{unit.key}/record.json")
     elif record := unit.record(task.store):

@@ -46,9 +46,13 @@ class WorkFiles:
         self.kinds: Counter[str] = Counter()
         self.read_as: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.silent = 0
+        """Chunks in which nobody was found to speak, kept for a model to read."""
         self.spoken: Counter[str] = Counter()
         self.written: dict[str, str] = {}
-        self.characters = self.unassigned = 0
+        self.characters = self.unassigned = self.open = 0
+        self.least_sure = 1.0
+        """Confidence of the speaker of whom the reader was least sure."""
         self.method = ""
 
     def add(self, chunk: Chunk) -> None:
@@ -64,6 +68,7 @@ class WorkFiles:
             self.dropped_file.add([_set_aside(chunk)])
             return
         self.read_as[chunk.kind] += 1
+        self.silent += chunk.silent
         if not self.method:
             self.method = next((line.method for line in chunk.lines if line.kind == "speech"), "")
         self.lines += chunk.lines
@@ -86,6 +91,9 @@ class WorkFiles:
             self.unassigned += persona is None
             if speaker:
                 self.spoken[speaker] += 1
+                self.least_sure = min(self.least_sure, line.confidence)
+            else:
+                self.open += 1
         quoted = encode_basestring
         name = quoted(speaker) if speaker is not None else "null"
         owner = quoted(persona) if persona is not None else "null"

@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jobs.attribute import keeps_silent
+from jobs.attribute import up_to_date as revised
 from jobs.cast import remember_speakers
 from jobs.extract_work import CastNames, Task, extract_work, hear_work, up_to_date
 from jobs.stage import write_latest
@@ -92,6 +94,7 @@ def rehearsed(recipe: Recipe, store: Store, force: bool = False, seed: int = 0) 
         tasks = _tasks(play, store, works, force, seed)
         for task in tasks:
             record = None if force else up_to_date(replace(task, store=store))
+            record = record and revised(recipe, store, task, record)
             if record is not None:
                 play.done[task.work.name] = record
             else:
@@ -115,6 +118,7 @@ def _tasks(play: Rehearsal, store: Store, works: Sequence[Work], force: bool, se
         replace(
             task,
             cast=tuple(replace(one, works=("*",)) for one in cast if plays(one, task.work.name, task.work.location)),
+            silent=keeps_silent(recipe),
         )
         for task in plain
     ]

@@ -66,9 +66,8 @@ def run_stages(recipe: Recipe, personas: tuple[str, ...], force: bool) -> list[S
 
 
 def refuse_later_parts(recipe: Recipe) -> None:
-    """RecipeError for what a recipe may say but no stage reads yet: nothing is dropped in silence."""
+    """RecipeError for what a recipe may say but no stage reads yet, and for a reader whose endpoint is not there."""
     parts = {
-        "extract.llm": recipe.extract.llm,
         "train.phases": recipe.train.phases,
         "train.deepspeed": recipe.train.deepspeed,
         "evaluate.judge": recipe.evaluate.judge,
@@ -77,3 +76,7 @@ def refuse_later_parts(recipe: Recipe) -> None:
     for name, value in parts.items():
         if value:
             raise RecipeError(f"{recipe.name}: {name} is not supported by this version; remove it from the recipe")
+    if recipe.extract.llm is not None:
+        from jobs.attribute import check_reader
+
+        check_reader(recipe)

@@ -195,7 +195,6 @@ def test_every_name_of_the_contract_is_read_and_no_stage_refuses_its_defaults(tm
 @pytest.mark.parametrize(
     "override",
     [
-        "extract.llm={endpoint: main, threshold: 0.8}",
         "train.phases=[{a: 1}]",
         "train.deepspeed={zero: 3}",
         "evaluate.judge=main",

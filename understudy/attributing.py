@@ -1,18 +1,17 @@
 """What a model is asked about speakers that no rule found, and what is believed of its answer.
 
+    names = Names.of([("Emma", ["Miss Woodhouse"])], lines)
     for window in windows(lines, text, start, threshold=0.8, window_chars=4000):
         messages = question(window, names)
         read = speakers_of(window, answer_value, names)      # {position in lines: speaker}
 
-A window shows a stretch of the source with its speeches marked: open ones by number, known ones by speaker. The answer
-names a speaker for each number. Only numbers that were asked and names that were given count; the words always come
-from the source. `passages` and `said_in` are the same for stretches in which no rule finds speech: there the model
-copies out who says what, and only what is found in the source, word for word, becomes a line.
+A window shows a stretch of the source with its speeches marked: those that are asked by number, sure ones by speaker.
+The answer names a speaker for each number. Only numbers that were asked and names that are known count; the words
+always come from the source. Stretches in which no rule finds speech are read by `understudy.spoken`.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,17 +20,22 @@ from typing import Any
 from understudy.lines import Line
 from understudy.script import name_key
 
-PROMPT_VERSION = "speakers-1"
+PROMPT_VERSION = "speakers-2"
 CONFIDENCE = 0.85
 """Of a speaker that a model named: published figures for large models on novels lie between 0.85 and 0.93."""
-READ_CONFIDENCE = 0.7
-"""Of a speech that only a model found."""
+AGREED = 0.95
+"""Of a speaker whom the rules had named too, with less confidence than was asked for."""
+SURE = 0.8
+"""Speeches with at least this confidence are shown with their speaker, whatever the threshold: so another threshold
+changes only the requests that ask for other speeches."""
 MOST_SPANS = 40
-"""Open speeches in one window."""
+"""Speeches that one call asks for."""
 MOST_NAMES = 60
-LEAST_PASSAGE = 200
-"""Characters; a shorter stretch without speech is not worth a call."""
+"""Names that one call shows."""
 NOBODY = "unknown"
+
+UNKNOWN_SPAN, UNKNOWN_NAME, TWICE, UNANSWERED = "unknown span number", "unknown name", "named twice", "not answered"
+MALFORMED = "malformed answer"
 
 _SPEAKERS = """\
 You read fiction and say who speaks. In the text, every speech is marked where it begins: [[NAME]] where the speaker is
@@ -39,12 +43,6 @@ known, [[NUMBER]] where you are asked. For each number give the speaker, chosen 
 as in the list. Use the narration, the turns of the dialogue, forms of address and what is said. Answer "unknown" when
 the text does not tell, or when it is somebody who is not in the list.
 Answer with JSON: {"speakers": [{"span": 1, "name": "..."}]}."""
-
-_READER = """\
-You read a text and copy out who says what in it. Answer with JSON: {"lines": [{"speaker": "...", "text": "..."}]}, in
-the order of the text. Copy every spoken line word for word from the text, without marks of quotation and without
-narration; never translate, mend or shorten it. The speaker is a name from the list, else the name as the text has it.
-Where nobody speaks, answer {"lines": []}."""
 
 SPEAKERS_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -60,22 +58,6 @@ SPEAKERS_SCHEMA: dict[str, Any] = {
         }
     },
     "required": ["speakers"],
-    "additionalProperties": False,
-}
-LINES_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "lines": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"speaker": {"type": "string"}, "text": {"type": "string"}},
-                "required": ["speaker", "text"],
-                "additionalProperties": False,
-            },
-        }
-    },
-    "required": ["lines"],
     "additionalProperties": False,
 }
 
@@ -96,27 +78,41 @@ class Window:
 class Names:
     """Who may be named: the spelling that counts, by every key that means it."""
 
-    shown: tuple[tuple[str, tuple[str, ...]], ...]
+    people: tuple[tuple[str, tuple[str, ...]], ...]
     """(name, other names of the same person)."""
     by_key: Mapping[str, str]
 
     @classmethod
     def of(cls, cast: Sequence[tuple[str, Sequence[str]]], lines: Sequence[Line]) -> Names:
-        """The cast with its aliases, then the speakers whom the rules found most often."""
-        shown = [(name, tuple(a for a in aliases if name_key(a) != name_key(name))) for name, aliases in cast]
-        by_key = {name_key(each): name for name, others in shown for each in (name, *others)}
+        """The cast with its aliases, then by name the speakers whom the rules found most often."""
+        people = [_spelt(name, aliases) for name, aliases in cast]
+        by_key = {name_key(each): name for name, others in people for each in (name, *others)}
         heard = Counter(line.speaker for line in lines if line.kind == "speech" and line.speaker)
+        more: list[str] = []
         for speaker, _ in sorted(heard.items(), key=lambda one: (-one[1], one[0])):
-            if len(shown) >= max(MOST_NAMES, len(cast)):
+            if len(people) + len(more) >= MOST_NAMES:
                 break
-            if name_key(speaker) not in by_key:
+            described = speaker[0].islower()  # `his wife` is nobody's name
+            if not described and name_key(speaker) not in by_key:
                 by_key[name_key(speaker)] = speaker
-                shown.append((speaker, ()))
-        return cls(tuple(shown), by_key)
+                more.append(speaker)
+        return cls((*people, *((speaker, ()) for speaker in sorted(more))), by_key)
 
-    def listed(self) -> str:
-        """One name a line, other names behind it."""
-        return "\n".join(f"- {name}" + (f" (also: {', '.join(also)})" if also else "") for name, also in self.shown)
+    def listed(self, text: str) -> str:
+        """One name a line, other names behind it; of very many those that stand in `text`, then the first ones."""
+        shown = list(self.people)
+        if len(shown) > MOST_NAMES:
+            here = [one for one in shown if any(name in text for name in (one[0], *one[1]))]
+            kept = set([*here, *(one for one in shown if one not in here)][:MOST_NAMES])
+            shown = [one for one in shown if one in kept]
+        return "\n".join(f"- {name}" + (f" (also: {', '.join(also)})" if also else "") for name, also in shown)
+
+
+def _spelt(name: str, aliases: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The name as its aliases write it (`elizabeth` may be a persona's id alone), and its other names."""
+    same = [one for one in (name, *aliases) if name_key(one) == name_key(name)]
+    best = next((one for one in same if not one[0].islower()), name)
+    return best, tuple(one for one in dict.fromkeys(aliases) if one not in same)
 
 
 def is_open(line: Line, threshold: float) -> bool:
@@ -125,30 +121,52 @@ def is_open(line: Line, threshold: float) -> bool:
 
 
 def windows(lines: Sequence[Line], text: str, start: int, threshold: float, window_chars: int) -> Iterator[Window]:
-    """Windows that hold every open speech once, with text before and behind it.
+    """Windows that ask for every open speech once, with text before and behind it.
 
-    `text` begins at offset `start` of the file that the lines' offsets count in; `window_chars` bounds the source's
-    characters in one window.
+    `text` begins at offset `start` of the file that the lines' offsets count in; a window shows `window_chars` of it.
+    Each scene is cut into equal cells of at most half of that, and the open speeches of a cell are asked together: so
+    an edit of the text changes the requests of its scene, and another threshold those of the cells that it touches.
     """
     around = window_chars // 4
-    position = 0
-    total = len(lines)
-    while position < total:
-        if not is_open(lines[position], threshold):
-            position += 1
-            continue
-        begin = max(0, lines[position].start - start - around)
-        end = begin + window_chars
-        spans: list[int] = []
-        while position < total and len(spans) < MOST_SPANS:
-            line = lines[position]
-            if spans and line.end - start > end - around:
-                break
-            if is_open(line, threshold):
-                spans.append(position)
-            position += 1
-        end = max(end, lines[spans[-1]].end - start)
-        yield Window(_marked(lines, text, start, begin, end, spans), tuple(spans))
+    for cell, end in _cells(lines, start + len(text), window_chars // 2):
+        asked = [position for position in cell if is_open(lines[position], threshold)]
+        for n in range(0, len(asked), MOST_SPANS):
+            spans = asked[n : n + MOST_SPANS]
+            until = min(lines[spans[-1]].end, max(end, lines[spans[-1]].start)) + around
+            shown = _at_blanks(text, lines[spans[0]].start - start - around, until - start)
+            yield Window(_marked(lines, text, start, *shown, spans), tuple(spans))
+
+
+def _cells(lines: Sequence[Line], end: int, most: int) -> Iterator[tuple[range, int]]:
+    """(positions, offset of the end) of equal parts of each scene, `most` characters long at most."""
+    first = 0
+    while first < len(lines):
+        last = first
+        while last < len(lines) and (lines[last].work, lines[last].scene) == (lines[first].work, lines[first].scene):
+            last += 1
+        begin = lines[first].start
+        until = lines[last].start if last < len(lines) else end
+        count = max(1, -(-(until - begin) // most))
+        at = first
+        for number in range(1, count + 1):
+            bound = begin + (until - begin) * number // count
+            behind = at
+            while behind < last and (number == count or lines[behind].start < bound):
+                behind += 1
+            if behind > at:
+                yield range(at, behind), bound
+            at = behind
+        first = last
+
+
+def _at_blanks(text: str, begin: int, end: int) -> tuple[int, int]:
+    """The bounds moved inwards to where a word begins and ends; where there are no blanks they stay."""
+    begin, end = max(0, begin), min(len(text), end)
+    if begin:
+        begin = next((at + 1 for at in range(begin, min(begin + 40, end)) if text[at].isspace()), begin)
+    if end < len(text):
+        end = next((at for at in range(end, max(end - 40, begin), -1) if text[at].isspace()), end)
+    return begin, end
 
 
 def _marked(lines: Sequence[Line], text: str, start: int, begin: int, end: int, spans: Sequence[int]) -> str:
@@ -162,9 +180,9 @@ def _marked(lines: Sequence[Line], text: str, start: int, begin: int, end: int, 
     at = begin
     for position in range(first, last + 1):
         line = lines[position]
-        if line.kind != "speech" or not begin <= line.start - start < end:
+        if line.kind != "speech" or not at <= line.start - start < end:
             continue
-        mark = str(numbers[position]) if position in numbers else line.speaker
+        mark = str(numbers[position]) if position in numbers else line.speaker if line.confidence >= SURE else None
         if mark:
             out += [text[at : line.start - start], f"[[{mark}]]"]
             at = line.start - start
@@ -174,7 +192,9 @@ def _marked(lines: Sequence[Line], text: str, start: int, begin: int, end: int, 
 
 def question(window: Window, names: Names) -> tuple[dict[str, str], ...]:
     """The messages of a call about a window's open speeches."""
-    asked = f"Names:\n{names.listed()}\n\nText:\n{window.text}\n\nWho says 1 to {len(window.spans)}?"
+    count = len(window.spans)
+    who = "Who says 1?" if count == 1 else f"Who says 1 to {count}?"
+    asked = f"Names:\n{names.listed(window.text)}\n\nText:\n{window.text}\n\n{who}"
     return {"role": "system", "content": _SPEAKERS}, {"role": "user", "content": asked}
 
 
@@ -184,124 +204,43 @@ class Read:
 
     speakers: Mapping[int, str]
     """Speaker by position in `lines`."""
-    refused: Counter[str]
-    """Parts of the answer that are not believed, by reason."""
+    refused: tuple[tuple[str, int | None, str], ...]
+    """What is not believed: (reason, position in `lines` where it is about a speech, what was said)."""
 
 
 def speakers_of(window: Window, value: Any, names: Names) -> Read:
-    """The speakers in an answer; numbers that were not asked, and names that were not given, are refused."""
+    """The speakers in an answer; numbers that were not asked, and names that are not known, are refused."""
     found: dict[int, str] = {}
-    refused: Counter[str] = Counter()
-    for one in value.get("speakers", ()) if isinstance(value, dict) else ():
-        span, name = one.get("span"), str(one.get("name") or "")
-        if not isinstance(span, int) or not 1 <= span <= len(window.spans):
-            refused["unknown span"] += 1
-        elif name_key(name) == NOBODY:
+    refused: list[tuple[str, int | None, str]] = []
+    mentioned: set[int] = set()
+    said = value.get("speakers") if isinstance(value, dict) else None
+    for one in said if isinstance(said, list) else ():
+        span, name = (one.get("span"), str(one.get("name") or "")) if isinstance(one, dict) else (None, str(one))
+        if not isinstance(span, int) or isinstance(span, bool) or not 1 <= span <= len(window.spans):
+            refused.append((UNKNOWN_SPAN, None, f"{span}: {name}"))
             continue
-        elif name_key(name) not in names.by_key:
-            refused["unknown name"] += 1
-        elif window.spans[span - 1] in found:
-            refused["named twice"] += 1
+        position = window.spans[span - 1]
+        key = name_key(name)
+        if position in mentioned:
+            refused.append((TWICE, position, name))
+        elif key == NOBODY and NOBODY not in names.by_key:
+            refused.append((NOBODY, position, name))
+        elif key not in names.by_key:
+            refused.append((UNKNOWN_NAME, position, name))
         else:
-            found[window.spans[span - 1]] = names.by_key[name_key(name)]
-    return Read(found, refused)
+            found[position] = names.by_key[key]
+        mentioned.add(position)
+    refused += [(UNANSWERED, position, "") for position in window.spans if position not in mentioned]
+    return Read(found, tuple(refused))
 
 
-def named(lines: Sequence[Line], speakers: Mapping[int, str]) -> list[Line]:
-    """The lines with what a model said about them."""
-    return [
-        replace(line, speaker=speakers[i], method="model", confidence=CONFIDENCE) if i in speakers else line
-        for i, line in enumerate(lines)
-    ]
+def named(lines: Sequence[Line], speakers: Mapping[int, str], names: Names) -> list[Line]:
+    """The lines with what a model said about them; where the rules had named the same person, more sure of it."""
+    return [_named(line, speakers[i], names) if i in speakers else line for i, line in enumerate(lines)]
 
 
-# Passages in which no rule finds speech -------------------------------------------------------------------------------
-
-
-def passages(lines: Sequence[Line], text: str, start: int, window_chars: int) -> Iterator[Window]:
-    """Stretches between speeches and headings that hold more than a few words, cut at `window_chars`."""
-    begin = end = None
-    for line in [*lines, None]:
-        if line is not None and line.kind == "narration":
-            begin = line.start - start if begin is None else begin
-            end = line.end - start
-            continue
-        if begin is not None and end is not None and end - begin >= LEAST_PASSAGE:
-            yield from _cut(text, begin, end, window_chars)
-        begin = end = None
-
-
-def _cut(text: str, begin: int, end: int, window_chars: int) -> Iterator[Window]:
-    """Pieces of at most `window_chars`, parted at the end of a line or sentence where there is one."""
-    while begin < end:
-        until = min(end, begin + window_chars)
-        if until < end:
-            ends = [match.end() for match in re.finditer(r"\n|[.!?。！？]['\"”’」』]?\s?", text[begin:until])]
-            until = begin + ends[-1] if ends and ends[-1] > window_chars // 2 else until
-        yield Window(text[begin:until], (), begin)
-        begin = until
-
-
-def reading(window: Window, names: Names) -> tuple[dict[str, str], ...]:
-    """The messages of a call that copies out who says what."""
-    asked = f"Names:\n{names.listed()}\n\nText:\n{window.text}"
-    return {"role": "system", "content": _READER}, {"role": "user", "content": asked}
-
-
-def said_in(window: Window, value: Any, names: Names) -> tuple[list[tuple[str, int, int]], Counter[str]]:
-    """(speaker, start, end) in the parsed text of each line that stands in the window; what was dropped, counted.
-
-    A line counts where its words follow each other in the source, whatever blanks part them, behind the line before;
-    its speaker where the name was given or stands in the window.
-    """
-    found: list[tuple[str, int, int]] = []
-    refused: Counter[str] = Counter()
-    at = 0
-    for one in value.get("lines", ()) if isinstance(value, dict) else ():
-        words = str(one.get("text") or "").strip().strip('"“”„«»「」『』').split()
-        speaker = str(one.get("speaker") or "").strip()
-        known = names.by_key.get(name_key(speaker))
-        match = re.compile(r"\s+".join(map(re.escape, words))).search(window.text, at) if words else None
-        if match is None:
-            refused["not in the source"] += 1
-        elif not known and (not speaker or speaker not in window.text):
-            refused["unknown name"] += 1
-        else:
-            found.append((known or speaker, window.start + match.start(), window.start + match.end()))
-            at = match.end()
-    return found, refused
-
-
-def with_said(lines: Sequence[Line], text: str, start: int, said: Sequence[tuple[str, int, int]]) -> list[Line]:
-    """The lines with speeches cut out of the narration that they stand in; `index` and `line_id` are set anew."""
-    left = sorted(said, key=lambda one: one[1])
-    out: list[Line] = []
-    for line in lines:
-        if line.kind != "narration":
-            out.append(line)
-            continue
-        at = line.start
-        while left and left[0][1] + start < line.end:
-            speaker, begin, end = left.pop(0)
-            begin, end = begin + start, end + start
-            if begin < at:
-                continue  # it was said before
-            out += _told(line, text, start, at, begin)
-            body = " ".join(text[begin - start : end - start].split())
-            out.append(
-                replace(line, kind="speech", speaker=speaker, text=body, start=begin, end=end, method="model",
-                        confidence=READ_CONFIDENCE, directions=())
-            )  # fmt: skip
-            at = end
-        out += [line] if at == line.start else _told(line, text, start, at, line.end)
-    first = lines[0].index if lines else 0
-    return [replace(line, index=n, line_id=f"{line.work}:{n}") for n, line in enumerate(out, first)]
-
-
-def _told(line: Line, text: str, start: int, begin: int, end: int) -> list[Line]:
-    body = text[begin - start : end - start]
-    kept = " ".join(body.split())
-    if not any(map(str.isalnum, kept)):
-        return []
-    first = begin + len(body) - len(body.lstrip())
-    return [replace(line, text=kept, start=first, end=first + len(body.strip()))]
+def _named(line: Line, speaker: str, names: Names) -> Line:
+    before = name_key(line.speaker or "")
+    if before and names.by_key.get(before, line.speaker) == speaker:
+        return replace(line, method="model", confidence=max(AGREED, line.confidence))
+    return replace(line, speaker=speaker, method="model", confidence=CONFIDENCE)

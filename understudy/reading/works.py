@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from understudy.errors import CorpusError
 from understudy.lines import Line
+from understudy.prose import parse as parse_prose
 from understudy.prose import read_work
 from understudy.reading.documents import Document
 from understudy.reading.entries import Entry, Scribe
@@ -33,6 +34,8 @@ class How:
     layout: str = "auto"
     names: Mapping[str, str] = field(default_factory=dict)
     cut: bool = False
+    silent: bool = False
+    """Take a text in which nobody is found to speak as one of narration, instead of setting it aside."""
 
 
 @dataclass(slots=True)
@@ -50,6 +53,8 @@ class Chunk:
     reason: str = ""
     shown: str = ""
     """The beginning of what is set aside."""
+    silent: bool = False
+    """Whether nobody was found to speak in it; see `How`."""
 
 
 def read_works(document: Document, name: str, how: How, where: str) -> Iterator[Chunk]:
@@ -71,6 +76,10 @@ def _running(texts: Iterable[str], name: str, how: How, where: str) -> Iterator[
         if not stretch.goes_on:
             numbers, kind = _Numbers(), None
         found, lines = read_work(stretch.text, stretch.work, kind or how.kind, how.layout, how.names)
+        if found is None and kind is None and how.silent:
+            told = numbers.moved(parse_prose(stretch.text, stretch.work, how.names), stretch.start)
+            yield Chunk(stretch.work, stretch.text, stretch.start, "prose", told, silent=True)
+            continue
         if found is None and kind is None:
             reason = unspoken(how.kind, speech_share(lines, len(stretch.text)))
             yield Chunk(stretch.work, stretch.text, stretch.start, reason=reason, shown=stretch.text[:SHOWN].strip())
