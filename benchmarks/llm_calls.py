@@ -6,9 +6,10 @@
     python -m benchmarks.llm_calls chaos --rows 10000
     python -m benchmarks.llm_calls malformed --rows 20000
 
-The server is tests/endpoint.py in a process of its own. `latency` counts from the first to the last request that the
-server sees, so that starting Ray is in neither figure; bare is one AsyncOpenAI client with as many calls in flight, on
-the same transport, which does nothing else.
+Each command prints the figures of one function, `..._proof`; tests/test_llm_proofs.py holds them to their bars, at a
+twentieth of the size and, marked `soak`, in full. The server is tests/endpoint.py in a process of its own. `latency`
+counts from the first to the last request that the server sees, so that starting Ray is in neither figure; bare is one
+AsyncOpenAI client with as many calls in flight, on the same transport, which does nothing else.
 """
 
 from __future__ import annotations
@@ -80,38 +81,46 @@ def rate(url: Any, calls: int) -> float:
 
 
 def latency(arguments: argparse.Namespace) -> None:
+    """Calls a second beside a bare client, repeat by repeat."""
+    found: list[dict[str, float]] = []
+    print(f"{arguments.calls} calls, {arguments.latency * 1000:.0f} ms each, {arguments.in_flight} in flight allowed")
+    print(f"{'repeat':>6} {'bare/s':>8} {'one process/s':>14} {'Ray Data/s':>11} {'share':>6}")
+    for repeat in range(arguments.repeats):
+        one = latency_proof(arguments.calls, arguments.latency, arguments.in_flight)
+        found.append(one)
+        share = one["Ray Data"] / one["bare"]
+        print(
+            f"{repeat + 1:>6} {one['bare']:>8.0f} {one['one process']:>14.0f} {one['Ray Data']:>11.0f} {share:>6.3f}",
+            flush=True,
+        )
+    share = {name: statistics.median(one[name] / one["bare"] for one in found) for name in ("Ray Data", "one process")}
+    print(f"median share of the bare client: Ray Data {share['Ray Data']:.3f}, one process {share['one process']:.3f}")
+
+
+def latency_proof(calls: int, latency_s: float, in_flight: int) -> dict[str, float]:
+    """Calls a second of a bare client, of one process of ours and of Ray Data, each against a fresh server."""
     import ray.data
 
     from cluster import runtime
     from jobs.llm import answer_rows, each
 
     runtime.start()
-    found: list[tuple[float, float, float]] = []
-    print(f"{arguments.calls} calls, {arguments.latency * 1000:.0f} ms each, {arguments.in_flight} in flight allowed")
-    print(f"{'repeat':>6} {'bare/s':>8} {'one process/s':>14} {'Ray Data/s':>11} {'share':>6}")
-    for repeat in range(arguments.repeats):
-        with endpoint(process=True, latency_s=arguments.latency) as url:
-            asyncio.run(bare(url, arguments.calls, arguments.in_flight))
-            plain = rate(url, arguments.calls)
-        with endpoint(process=True, latency_s=arguments.latency) as url, tempfile.TemporaryDirectory() as folder:
-            service = service_of(url, folder, max_in_flight=arguments.in_flight)
-            inside = in_process(service, arguments.calls)
-            inside = rate(url, arguments.calls)
-        with endpoint(process=True, latency_s=arguments.latency) as url, tempfile.TemporaryDirectory() as folder:
-            service = service_of(url, folder, max_in_flight=arguments.in_flight)
-            rows = ray.data.from_items(
-                [{"row": str(number), "call": make_call(number).as_json()} for number in range(arguments.calls)]
-            )
-            assert sum(1 for _ in each(service, answer_rows(service, rows))) == arguments.calls
-            ours = rate(url, arguments.calls)
-        found.append((plain, inside, ours))
-        print(f"{repeat + 1:>6} {plain:>8.0f} {inside:>14.0f} {ours:>11.0f} {ours / plain:>6.2f}", flush=True)
-    share = statistics.median(ours / plain for plain, _, ours in found)
-    alone = statistics.median(inside / plain for plain, inside, _ in found)
-    print(f"median share of the bare client: Ray Data {share:.2f}, one process {alone:.2f}")
+    found: dict[str, float] = {}
+    with endpoint(process=True, latency_s=latency_s) as url:
+        asyncio.run(bare(url, calls, in_flight))
+        found["bare"] = rate(url, calls)
+    with endpoint(process=True, latency_s=latency_s) as url, tempfile.TemporaryDirectory() as folder:
+        in_process(service_of(url, folder, max_in_flight=in_flight), calls)
+        found["one process"] = rate(url, calls)
+    with endpoint(process=True, latency_s=latency_s) as url, tempfile.TemporaryDirectory() as folder:
+        service = service_of(url, folder, max_in_flight=in_flight)
+        rows = ray.data.from_items([{"row": str(one), "call": make_call(one).as_json()} for one in range(calls)])
+        assert sum(1 for _ in each(service, answer_rows(service, rows))) == calls
+        found["Ray Data"] = rate(url, calls)
+    return found
 
 
-def in_process(service: Any, calls: int) -> float:
+def in_process(service: Any, calls: int) -> int:
     from jobs import llm
 
     before, llm.IN_PROCESS_CALLS = llm.IN_PROCESS_CALLS, calls
@@ -121,51 +130,50 @@ def in_process(service: Any, calls: int) -> float:
         llm.IN_PROCESS_CALLS = before
 
 
-# -- one run in a process of its own, which can be killed -------------------------------------------------------------
+# -- one run, in this process or in one of its own, which can be killed -----------------------------------------------
 
 
-def drive(url: str, folder: str, rows: int, settings: str) -> None:
-    """Answer `rows` rows and leave digest, counts and ledger in `<folder>/done.json`."""
+def drive(url: str, folder: str, rows: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """Answer `rows` rows through Ray Data: what came of them, and the ledger."""
     import ray.data
 
+    from cluster import runtime
     from jobs.llm import answer_rows, each
     from understudy.record import rows_digest
 
-    service = service_of(url, folder, **json.loads(settings))
+    service = service_of(url, folder, **settings)
     items = [{"row": str(number), "call": row_call(number, settings)} for number in range(rows)]
-    from cluster import runtime
-
     runtime.start()
     seen: list[str] = []
-    good = 0
+    good = right = 0
     found: list[dict[str, Any]] = []
     for row in each(service, answer_rows(service, ray.data.from_items(items, override_num_blocks=8))):
         answer = json.loads(row["answer"])
         seen.append(row["row"])
         good += not answer["reason"]
+        right += not answer["reason"] and answer["text"] == remark(json.loads(row["call"])["messages"], {})
         found.append({"row": row["row"], "text": answer["text"], "reason": answer["reason"]})
-    done = {"rows": len(seen), "distinct": len(set(seen)), "good": good, "digest": rows_digest(found)}
-    Path(folder, "done.json").write_text(json.dumps({**done, "ledger": service.ledger()}))
+    done = {"rows": len(seen), "distinct": len(set(seen)), "good": good, "right": right, "digest": rows_digest(found)}
+    return {**done, "ledger": service.ledger()}
 
 
-def row_call(number: int, settings: str) -> Any:
+def drive_alone(url: str, folder: str, rows: str, settings: str) -> None:
+    """`drive` as a process: leaves what it found in `<folder>/done.json`."""
+    Path(folder, "done.json").write_text(json.dumps(drive(url, folder, int(rows), json.loads(settings))))
+
+
+def row_call(number: int, settings: dict[str, Any]) -> Any:
     """The row's call; odd ones are malformed where the settings' model is named so."""
-    if '"malformed"' in settings and number % 2:
+    if settings.get("model") == "malformed" and number % 2:
         broken = [None, "", "{", "[]", '{"messages": []}', '{"messages": [{"role": "user"}]}', "\ud83d"]
         return broken[number // 2 % len(broken)]
     return make_call(number).as_json()
 
 
 def start(url: Any, folder: str, rows: int, settings: dict[str, Any]) -> subprocess.Popen[bytes]:
-    command = "from benchmarks.llm_calls import drive; import sys; drive(*sys.argv[1:3], int(sys.argv[3]), sys.argv[4])"
+    command = "from benchmarks.llm_calls import drive_alone; import sys; drive_alone(*sys.argv[1:])"
     arguments = [url, folder, str(rows), json.dumps(settings)]
     return subprocess.Popen([sys.executable, "-c", command, *arguments], cwd=ROOT)
-
-
-def whole_run(url: Any, folder: str, rows: int, settings: dict[str, Any]) -> dict[str, Any]:
-    child = start(url, folder, rows, settings)
-    assert child.wait() == 0, "the run failed"
-    return json.loads(Path(folder, "done.json").read_text())
 
 
 def workers_of(driver: int) -> list[int]:
@@ -200,13 +208,13 @@ def kills(arguments: argparse.Namespace) -> None:
 def kill_proof(rows: int, kills: int, latency_s: float, seed: int) -> dict[str, Any]:
     """Figures of one run with `kills` killed workers and one killed driver, beside an undisturbed one."""
     rest = random.Random(seed)
-    settings = {"max_in_flight": 128}
+    settings = {"max_in_flight": max(8, min(128, rows // 16))}
     with tempfile.TemporaryDirectory() as folder, endpoint(remark, process=True, latency_s=latency_s) as url:
-        plain = whole_run(url, folder, rows, settings)
+        plain = drive(url, folder, rows, settings)
     with tempfile.TemporaryDirectory() as folder, endpoint(remark, process=True, latency_s=latency_s) as url:
         in_flight: list[int] = []
         callers = 0
-        when = sorted(rest.uniform(0.05, 0.9) * rows for _ in range(kills + 1))
+        when = sorted(rest.uniform(0.05, 0.85) * rows for _ in range(kills + 1))
         driver_at = when.pop(len(when) // 2)
         steps = sorted([*((at, "worker") for at in when), (driver_at, "driver")])
         child = start(url, folder, rows, settings)
@@ -221,21 +229,20 @@ def kill_proof(rows: int, kills: int, latency_s: float, seed: int) -> dict[str, 
                 victims = workers_of(child.pid)
             # A random worker would mostly be an idle one: every other kill goes to one that calls.
             victim = rest.choice(calling if rest.random() < 0.7 else victims)
-            before = url.counts()
-            open_calls = before["in_flight"] + before["recent"]  # an answer in a socket is not on disk
             if what == "driver":
+                in_flight.append(open_calls(url))
                 child.kill()
-                in_flight.append(open_calls)
                 child.wait()
                 child = start(url, folder, rows, settings)
             else:
                 callers += victim in calling
+                os.kill(victim, signal.SIGSTOP)  # what it sends between the count and the kill would not be counted
+                in_flight.append(open_calls(url) if victim in calling else 0)
                 os.kill(victim, signal.SIGKILL)
-                in_flight.append(open_calls if victim in calling else 0)
         assert child.wait() == 0, "the run failed"
         done = json.loads(Path(folder, "done.json").read_text())
         calls = url.counts()["received"]
-        again = whole_run(url, folder, rows, settings)
+        again = drive(url, folder, rows, settings)
         after = url.counts()["received"]
     return {
         "rows": rows,
@@ -248,6 +255,11 @@ def kill_proof(rows: int, kills: int, latency_s: float, seed: int) -> dict[str, 
         "calls of a rerun": after - calls,
         "same digest as undisturbed": done["digest"] == plain["digest"] == again["digest"],
     }
+
+
+def open_calls(url: Any) -> int:
+    counts = url.counts()
+    return counts["in_flight"] + counts["recent"]  # an answer in a socket is not on disk
 
 
 def is_calling(process: int) -> bool:
@@ -272,7 +284,7 @@ def chaos_proof(rows: int, share: float, timeout_s: float) -> dict[str, Any]:
     began = time.monotonic()
     server = endpoint(remark, process=True, latency_s=0.05, chaos=troubles, seed=7)
     with tempfile.TemporaryDirectory() as folder, server as url:
-        done = whole_run(url, folder, rows, {"max_in_flight": 256, "timeout_s": timeout_s})
+        done = drive(url, folder, rows, {"max_in_flight": 256, "timeout_s": timeout_s})
         counts = url.counts()
     return {
         "rows": rows,
@@ -294,14 +306,14 @@ def malformed(arguments: argparse.Namespace) -> None:
 def malformed_proof(rows: int) -> dict[str, Any]:
     """Figures of one run in which every other row is broken, in seven ways."""
     with tempfile.TemporaryDirectory() as folder, endpoint(remark, process=True) as url:
-        done = whole_run(url, folder, rows, {"max_in_flight": 256, "model": "malformed"})
+        done = drive(url, folder, rows, {"max_in_flight": 256, "model": "malformed"})
         counts = url.counts()
     return {
         "rows": rows,
         "calls": counts["received"],
         "every row once": done["rows"] == done["distinct"] == rows,
         "set aside": rows - done["good"],
-        "good": done["good"],
+        "answered with their own answer": done["right"],
     }
 
 

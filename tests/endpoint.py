@@ -253,7 +253,7 @@ def _processed(script: Script, options: Options, port: int) -> Iterator[Url]:
         yield Url(child.stdout.readline().strip())
     finally:
         child.kill()
-        child.wait()
+        child.communicate()
 
 
 def main() -> None:
