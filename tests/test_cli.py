@@ -68,6 +68,18 @@ def home(tmp_path: Path) -> Path:
         (("extract", "{home}/jug.yaml", "store=" + "x" * 300), "File name too long"),
         (("extract", "{home}/jug.yaml", "store=~nosuchuser/x"), "no home folder ~nosuchuser"),
         (("cards", "show", "{home}/jug.yaml", "cast={auto: {min_lines: 1}}"), "run `understudy extract` first"),
+        (("recipe", "check", "{home}/jug.yaml", "corpus.0.format=alpaca"), "format is for conversations; add"),
+        (("recipe", "check", "{home}/jug.yaml", "corpus.0.kind=conversations"), "no conversation in it can be read"),
+        (
+            ("recipe", "check", "{home}/jug.yaml", "corpus=[{path: play.txt, kind: conversations, persona: eva}]"),
+            "persona 'eva' is not in the cast",
+        ),
+        (("import", "{home}/play.txt", "-o", "{home}/x.txt"), "end the name in .json"),
+        (
+            ("data", "merge", "{home}/play.txt", "-o", "{home}/x.json", "--from", "csv"),
+            "--from csv: unknown; valid: auto",
+        ),
+        (("cards", "convert", sys.executable, "-o", "{home}/x.json"), "neither JSON nor a PNG or CHARX"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_exit_2(home, arguments, words):

@@ -99,6 +99,8 @@ def _card_json(held: Held, where: str) -> dict[str, Any]:
     try:
         card = json.loads(held.card.decode("utf-8-sig"), parse_constant=_refuse_constant)
         canonical(card)  # a number beyond all bounds and half a surrogate pair are refused here, not at publish
+    except UnicodeDecodeError:
+        raise PersonaError(f"{where}: is no card: neither JSON nor a PNG or CHARX with one in it") from None
     except (RecursionError, ValueError) as error:
         raise PersonaError(f"{where}: is not a JSON card ({error}); export it as Character Card JSON") from None
     if not isinstance(card, dict):

@@ -203,11 +203,24 @@ def load(work: Work) -> Decoded:
         return Decoded(text, document.encoding, document.confidence)
 
 
+def _check_conversations(work: Work, most: int = 1 << 24) -> None:
+    """A small file is read; of a larger one it is seen that it can be unpacked."""
+    from understudy.interchange.reading import read_conversations_file
+
+    with opened(work.location) as source:
+        source.head  # noqa: B018 - what is packed and damaged says so
+        if not source.size or source.size > most:
+            return
+        good, aside = read_conversations_file(source.data(1 << 30), work.entry.format, None, work.name)
+    if not good:
+        why = f": row {aside[0]['row']} {aside[0]['reason']}" if aside else ""
+        raise CorpusError(f"{work.location}: no conversation in it can be read{why}")
+
+
 def check(work: Work) -> None:
     """Open a work's file and see that it can be read; of a table only the beginning. Raises CorpusError."""
     if work.entry.kind == "conversations":
-        with opened(work.location) as source:
-            source.head  # noqa: B018 - what is packed and damaged says so
+        _check_conversations(work)
         return
     with opened(work.location) as source:
         document = read_document(source, options_of(work.entry))

@@ -63,7 +63,7 @@ corpus:
 
 # `name` is the persona and the model name that chat asks for; `aliases` are the names in the text. Names that may be
 # one person's were put together by their form: move an alias to another entry where that is wrong.
-# Add `card: FILE.json` (Character Card V2), or `system_prompt:` and `greeting:`, to say who they are.
+# Add `card: FILE` (Character Card: .json, .png, .charx), or `system_prompt:` and `greeting:`, to say who they are.
 cast:
 {newline.join(cast)}
 

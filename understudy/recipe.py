@@ -55,6 +55,13 @@ class CorpusEntry(Part):
     """How this text sets speakers; None takes `extract.layout`."""
     rights: Rights = Rights()
 
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> CorpusEntry:
+        named = "format" if self.format != "auto" else "persona" if self.persona else ""
+        if named and self.kind != "conversations":
+            raise ValueError(f"{named} is for conversations; add `kind: conversations`, or remove it")
+        return self
+
 
 class LoraConfig(Part):
     """Low-rank adapter."""
@@ -149,6 +156,12 @@ class Endpoint(Part):
     """Of the server, with its `/v1`; not for `vllm`."""
     model: str = Field(min_length=1)
     """The name that the server knows; for `vllm` a base as in `model.base`."""
+    source: Literal["auto", "hf", "modelscope", "s3", "path"] = "auto"
+    """Where the base of `vllm` comes from, as in `model.source`."""
+    revision: str | None = None
+    """Of that base, on its hub."""
+    engines: Positive | None = None
+    """Engines of `vllm` at most; None: as many as the GPUs hold, one on a CPU."""
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable with the key; never the key itself."""
     weight: Annotated[float, Field(gt=0)] = 1

@@ -34,7 +34,9 @@ Form = Annotated[
 Persona = Annotated[
     str | None, typer.Option("--persona", "-p", metavar="NAME", help="Who answers; default: whom the rows name.")
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Ends in .json, .jsonl or .parquet (and .gz).")]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", metavar="FILE", help="Ends in .json, .jsonl (.gz may follow) or .parquet.")
+]
 
 
 def register(door: typer.Typer) -> None:
@@ -61,6 +63,7 @@ def merge(
     """
     from understudy.interchange.merging import merge as merge_files
 
+    _check(out, read_as)
     _report(merge_files(sources, out, form, read_as=read_as, persona=persona), json)
 
 
@@ -79,6 +82,7 @@ def import_files(
     """
     from understudy.interchange.merging import merge as merge_files
 
+    _check(out, read_as)
     merged = merge_files(sources, out, "conversations", read_as=read_as, persona=persona)
     _report(merged, json)
     if not json:
@@ -113,6 +117,18 @@ def export(
     else:
         for path in written:
             print(path)
+
+
+def _check(out: Path, read_as: str) -> None:
+    from typing import get_args
+
+    from understudy.errors import InputError
+    from understudy.interchange.reading import Format
+
+    if not out.name.endswith((".json", ".jsonl", ".json.gz", ".jsonl.gz", ".parquet")):
+        raise InputError(f"--out {out}: end the name in .json, .jsonl (.gz may follow) or .parquet")
+    if read_as not in get_args(Format):
+        raise InputError(f"--from {read_as}: unknown; valid: {', '.join(get_args(Format))}")
 
 
 def _report(merged: Merged, json: bool) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe's YAML file.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[key=value ...]", help="Fields to change, such as train.epochs=5.", show_default=False),
+    typer.Argument(metavar="key=value", help="Fields to change, such as train.epochs=5.", show_default=False),
 ]
 Personas = Annotated[
     list[str] | None,

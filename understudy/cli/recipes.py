@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from understudy.corpus import Work
     from understudy.drafting import Speaker
     from understudy.persona import Persona
+    from understudy.recipe import Recipe
 
 app = typer.Typer(help="Recipes: new, list, copy, show, check, schema.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -58,6 +59,8 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
     entries = () if automatic else cast_entries(loaded)
     personas = [cast_entry_persona(entry, loaded) for entry in entries]
     check_steps(loaded, None if automatic else entries)
+    if not automatic:
+        _check_answerers(loaded, [persona.name for persona in personas])
     _check_works(works, personas)
     if source_of(loaded.model, Path(loaded.folder)) in ("builtin", "path"):
         resolve(loaded.model, Path(loaded.folder))
@@ -67,6 +70,14 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
         return
     cast = "automatic" if automatic else ", ".join(names) or "empty"
     print(f"{recipe}: good; {len(works)} works, cast: {cast}, base {loaded.model.base}")
+
+
+def _check_answerers(recipe: Recipe, names: Sequence[str]) -> None:
+    from understudy.errors import RecipeError
+
+    for entry in recipe.corpus:
+        if entry.persona and entry.persona not in names:
+            raise RecipeError(f"corpus {entry.path}: persona {entry.persona!r} is not in the cast; add it there")
 
 
 def _check_works(works: Sequence[Work], personas: Sequence[Persona]) -> None:
