@@ -130,7 +130,9 @@ class Server:
             async with asyncio.timeout(self.endpoint.timeout_s):
                 response: Any = await self.client.post("/chat/completions", cast_to=httpx2.Response, body=body)
                 raw = response.content
-        except (TimeoutError, APITimeoutError):
+        except (TimeoutError, APITimeoutError) as error:
+            if isinstance(error.__cause__, httpx2.ConnectTimeout):  # also what refuses, or has no such name
+                return "failed", Reply(problem=f"no connection to {self.endpoint.base_url}"), None
             return "failed", Reply(problem=f"no answer within {self.endpoint.timeout_s:g} s"), None
         except APIStatusError as error:
             return self._status(error)
