@@ -180,7 +180,7 @@ def test_an_automatic_cast_takes_the_speakers_with_most_lines_and_reads_no_text_
     recipe = load(tmp_path / "auto.yaml")
     run_extract(recipe)
     assert set(run_curate(recipe).made) == {"zoe", "bora", "dane"}
-    monkeypatch.setattr("jobs.extract.read_work", None)  # whoever parses again now fails
+    monkeypatch.setattr("jobs.extract_work.read_works", None)  # whoever parses again now fails
     assert run_extract(recipe).skipped
 
 
