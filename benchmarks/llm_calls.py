@@ -195,7 +195,9 @@ def workers_of(driver: int) -> list[int]:
                 return True
         return False
 
-    return [process for process, name in names.items() if name.startswith("ray::") and below(process)]
+    # Ray's agents share their names' beginning with workers; without them the node is gone, and that is another test.
+    called = {process: name for process, name in names.items() if name.startswith("ray::") and "Agent" not in name}
+    return [process for process in called if below(process)]
 
 
 def kills(arguments: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.caller import Caller, Plan, questions_of, set_aside
@@ -58,6 +59,13 @@ def answered(service: Service, rows: Dataset, join_records: int | None = None) -
     cpus = int(ray.cluster_resources().get("CPU", 1))
     actors = max(1, min(-(-most // IN_FLIGHT_AN_ACTOR), cpus))
     plan = service.plan(actors)
+    placed: dict[str, Any] = {"num_cpus": 0.1}
+    if service.embedded:
+        from jobs.embedded import base_of, engine_spec
+
+        endpoint, folder = service.endpoints[0][1], Path(service.folder)
+        spec = engine_spec(endpoint, base_of(endpoint, folder), folder)
+        plan, actors, placed = replace(plan, engine=spec), spec.engines, dict(spec.placed)
     rows = rows.repartition(target_num_rows_per_block=BLOCK_ROWS)
     if sum(one.records for one in plan.journals) > (JOIN_RECORDS if join_records is None else join_records):
         rows = _joined(plan, rows)
@@ -67,10 +75,14 @@ def answered(service: Service, rows: Dataset, join_records: int | None = None) -
         batch_format="pyarrow",
         batch_size=BATCH_ROWS,
         zero_copy_batch=True,
+        # Engines that find no room yet may come later; what answers through the network has room at once.
         compute=ray.data.ActorPoolStrategy(
-            size=actors, max_tasks_in_flight_per_actor=4, max_concurrent_calls_per_actor=2
+            min_size=1 if service.embedded else actors,
+            max_size=actors,
+            max_tasks_in_flight_per_actor=8 if service.embedded else 4,
+            max_concurrent_calls_per_actor=4 if service.embedded else 2,
         ),
-        num_cpus=0.1,
+        **placed,
     )
 
 

@@ -13,10 +13,10 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jobs.calls import Answer, Call, call_problem, key_of
 from jobs.endpoint_calls import Reply, Server
@@ -28,6 +28,9 @@ from understudy.answers import correction, read_answer
 from understudy.errors import StoreError
 from understudy.recipe import Endpoint
 from understudy.store import Store
+
+if TYPE_CHECKING:
+    from jobs.embedded import EngineSpec
 
 Known = dict[str, dict[str, Any]]
 """Journal payload by key (hex)."""
@@ -49,11 +52,37 @@ class Plan:
     limited: bool
     processes: int = 1
     """Among how many the endpoints' `max_in_flight` is divided."""
+    identity: str = ""
+    """Of the embedded base, where the model runs inside the job."""
+    engine: EngineSpec | None = None
+    """How such an engine is started; None where every call is known to be in the journal."""
 
     @property
     def store(self) -> Store:
         """Where the journals are."""
         return self.journals[0].store
+
+
+class Answers(Protocol):
+    """What a call is put to: a server (jobs/endpoint_calls.py) or an engine in this process (jobs/embedded.py)."""
+
+    @property
+    def room(self) -> float:
+        """Free places as a share of all."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """As in the recipe."""
+        ...
+
+    async def ask(self, call: Call, messages: Sequence[Mapping[str, str]]) -> Reply:
+        """The reply to `messages` under the call's schema and sampling."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        ...
 
 
 class Caller:
@@ -69,7 +98,7 @@ class Caller:
         self._writers: dict[str, Writer] = {}
         self._recent: OrderedDict[str, Answer] = OrderedDict()
         self._pending: dict[str, asyncio.Future[Answer]] = {}
-        self._servers: dict[str, list[Server]] = {}
+        self._servers: dict[str, list[Answers]] = {}
         self._open = 0
         self._thread = threading.Thread(target=self._run, name="calls", daemon=True)
         self._thread.start()
@@ -96,10 +125,16 @@ class Caller:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         for name, endpoint in self.plan.endpoints:
-            most = max(1, endpoint.max_in_flight // self.plan.processes)
-            self._servers.setdefault(endpoint.model, []).append(Server(name, endpoint, most, self.tally))
+            self._servers.setdefault(endpoint.model, []).append(self._answers_of(name, endpoint))
         self._reports = self._loop.create_task(self._report())
         self._loop.run_forever()
+
+    def _answers_of(self, name: str, endpoint: Endpoint) -> Answers:
+        if endpoint.engine == "vllm":
+            from jobs.embedded import Engine
+
+            return Engine(name, endpoint, self.plan.engine, self.tally)
+        return Server(name, endpoint, max(1, endpoint.max_in_flight // self.plan.processes), self.tally)
 
     async def _report(self) -> None:
         while True:
@@ -216,10 +251,10 @@ class Caller:
         value, reason = _read(reply, call)
         return await self._keep(key, model, reply, value, reason)
 
-    def _server(self, model: str) -> Server:
+    def _server(self, model: str) -> Answers:
         """The endpoint with most room for its weight."""
         servers = self._servers[model]
-        return max(servers, key=lambda one: (one.throttle.room, one.endpoint.weight)) if servers[1:] else servers[0]
+        return max(servers, key=lambda one: (one.room, one.weight)) if servers[1:] else servers[0]
 
     async def _keep(self, key: str, model: str, reply: Reply, value: Any, reason: str) -> Answer:
         answer = Answer(key, reply.text, value, reason, model, False)
@@ -271,6 +306,16 @@ def questions_of(plan: Plan, calls: Sequence[Call | Answer]) -> list[Question | 
     return found
 
 
+def answered_already(plan: Plan, calls: Sequence[Call]) -> bool:
+    """Whether the journal has an answer to every call."""
+    by_model: dict[str, list[bytes]] = {journal.model: [] for journal in plan.journals}
+    for one in questions_of(plan, calls):
+        if isinstance(one, Question):
+            by_model[one.model].append(bytes.fromhex(one.key))
+    found = {journal.model: Lookup(journal).find(by_model[journal.model]) for journal in plan.journals}
+    return all(key in found[model] and not found[model][key].get("open") for model in found for key in by_model[model])
+
+
 def set_aside(problem: str) -> Answer:
     """The answer to a call that cannot be made."""
     return Answer("", "", None, problem, "", False)
@@ -292,8 +337,18 @@ def question_key(plan: Plan, call: Call) -> tuple[str, str]:
             point -= weight
             if point < 0:
                 break
-    options = next((one.options for _, one in plan.endpoints if one.model == model and one.engine == "http"), {})
-    return model, key_of(model, Call(call.messages, call.schema, {**options, **call.sampling}, call.draw))
+    endpoint = next(one for _, one in plan.endpoints if one.model == model)
+    return model, key_at(endpoint, call, plan.identity)
+
+
+def key_at(endpoint: Endpoint, call: Call, identity: str = "") -> str:
+    """What a call to `endpoint` is known by; `identity`: of its base, where it is embedded."""
+    options: Mapping[str, Any] = endpoint.options
+    if endpoint.engine == "vllm":
+        from jobs.embedded import said_by
+
+        options = said_by(endpoint, identity)
+    return key_of(endpoint.model, Call(call.messages, call.schema, {**options, **call.sampling}, call.draw))
 
 
 def _read(reply: Reply, call: Call) -> tuple[Any, str]:

@@ -65,6 +65,16 @@ class Server:
             http_client=DefaultAioHttpClient(limits=limits, timeout=timeout),
         )
 
+    @property
+    def room(self) -> float:
+        """Free places as a share of those that it takes at the moment."""
+        return self.throttle.room
+
+    @property
+    def weight(self) -> float:
+        """As in the recipe."""
+        return self.endpoint.weight
+
     async def close(self) -> None:
         """Let go of the connections."""
         await self.client.close()

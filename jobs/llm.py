@@ -21,12 +21,13 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import stage as stages
-from jobs.caller import Caller, Plan
+from jobs.caller import Caller, Plan, answered_already
 from jobs.calls import Answer, Call
 from jobs.endpoint_calls import EndpointError
 from jobs.journal import Journal, host, is_held, run_lock
@@ -56,6 +57,8 @@ class Service:
     store: Store
     endpoints: tuple[tuple[str, Endpoint], ...]
     budget: Budget = field(default_factory=Budget)
+    folder: str = "."
+    """What a relative path of an embedded model is relative to."""
     name: str = field(default_factory=lambda: secrets.token_hex(4))
     """Tells the ledgers of one process apart."""
 
@@ -73,14 +76,9 @@ class Service:
             )
         names = list(recipe.endpoints) if endpoint == "all" else [endpoint]
         chosen = tuple((name, recipe.endpoints[name]) for name in names)
-        if chosen[0][1].engine == "vllm":
-            raise RecipeError(
-                f"{recipe.name}: endpoint {endpoint}: engine vllm is not supported by this version; serve the model "
-                "with vLLM's own server and give its base_url"
-            )
-        if len({one.engine for _, one in chosen}) > 1 or (chosen[0][1].engine == "vllm" and len(chosen) > 1):
+        if len(chosen) > 1 and any(one.engine == "vllm" for _, one in chosen):
             raise RecipeError(f"{recipe.name}: endpoint all: vllm inside the job cannot share; name one endpoint")
-        return cls(recipe.name, stage, store, chosen, recipe.budget)
+        return cls(recipe.name, stage, store, chosen, recipe.budget, recipe.folder or ".")
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -101,7 +99,12 @@ class Service:
         run = run_name(self.store.uri)
         journals = tuple(Journal(self.store, model).opened(run) for model in self.models)
         limited = any(value is not None for value in self.budget.model_dump().values())
-        return Plan(self.name, run, self.endpoints, journals, limited, processes)
+        plan = Plan(self.name, run, self.endpoints, journals, limited, processes)
+        if not self.embedded:
+            return plan
+        from jobs.embedded import base_of
+
+        return replace(plan, identity=base_of(self.endpoints[0][1], Path(self.folder)).identity)
 
     def ledger(self) -> dict[str, Any]:
         """What this service's calls came to so far: calls, cached, requests, retries, tokens, money; for records."""
@@ -117,7 +120,12 @@ def answer_all(service: Service, calls: Sequence[Call]) -> list[Answer]:
     """The answers, in order. BudgetReached, EndpointError or EndpointDownError end it; what came is kept."""
     if not calls:
         return []
-    if service.embedded or len(calls) > IN_PROCESS_CALLS:
+    if len(calls) > IN_PROCESS_CALLS:
+        from jobs.answer_rows import answer_list
+
+        return answer_list(service, calls)
+    plan = service.plan()
+    if service.embedded and not answered_already(plan, calls):
         from jobs.answer_rows import answer_list
 
         return answer_list(service, calls)
@@ -126,7 +134,7 @@ def answer_all(service: Service, calls: Sequence[Call]) -> list[Answer]:
     async def report(*arguments: Any) -> tuple[float, str]:
         return meter.report(*arguments)
 
-    caller = Caller(service.plan(), report, f"d{next(_NUMBER)}")
+    caller = Caller(plan, report, f"d{next(_NUMBER)}")
     try:
         with live(service):
             return caller.submit(calls).result()
