@@ -15,9 +15,12 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+
+from tests.endpoint import endpoint
+from tests.greeter import greet
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
@@ -52,6 +55,16 @@ def blocks(readme: Path) -> list[tuple[str, list[str]]]:
 
 def commands(readme: Path = ENGLISH) -> list[str]:
     return [line for kind, lines in blocks(readme) if kind == "sh" for line in lines if line]
+
+
+def yaml_blocks() -> list[str]:
+    return re.findall(r"^```yaml\n(.*?)^```$", split(ENGLISH)[0], re.MULTILINE | re.DOTALL)
+
+
+def table(head: str) -> list[list[str]]:
+    """What stands in backticks in the first column of the table that begins so, by row."""
+    rows = split(ENGLISH)[0].partition(f"\n| {head} |")[2].partition("\n\n")[0].splitlines()[2:]
+    return [re.findall(r"`([^`]+)`", row.split("|")[1]) for row in rows]
 
 
 def prose(readme: Path) -> str:
@@ -167,6 +180,52 @@ def test_the_commands_for_a_script_of_ones_own_fit_each_other(tmp_path: Path):
         recipe = load(tmp_path / given["recipe"], given["overrides"])
         assert recipe.model.base == "Qwen/Qwen3-0.6B"
         assert len(recipe.cast) == 3
+
+
+def recipe_of(*texts: str):
+    from understudy.recipe_yaml import parse_yaml, validated
+
+    whole: dict[str, Any] = {"name": "readme", "cast": [{"name": "ada"}]}
+    for text in texts:
+        whole |= parse_yaml(text, "README.md")
+    return validated(whole, "README.md")
+
+
+@pytest.mark.parametrize("text", yaml_blocks(), ids=lambda text: text.partition(":")[0])
+def test_every_yaml_block_is_a_part_of_a_recipe(text: str):
+    recipe_of(text)
+
+
+def test_the_yaml_blocks_together_are_a_recipe_whose_models_are_all_there(tmp_path: Path):
+    from jobs.augment import check_steps
+    from jobs.run import refuse_later_parts
+    from understudy.persona import cast_entries
+
+    (tmp_path / "everyday.txt").write_text("What do you eat?\n")
+    recipe = recipe_of(*yaml_blocks()).model_copy(update={"folder": str(tmp_path)})
+    assert recipe.extract.llm
+    refuse_later_parts(recipe)
+    check_steps(recipe, cast_entries(recipe))
+
+
+def test_a_misspelt_yaml_block_would_be_noticed():
+    from understudy.errors import RecipeError
+
+    with pytest.raises(RecipeError, match="thresold"):
+        recipe_of("extract: {llm: {thresold: 0.5}}")
+
+
+def test_the_tables_name_every_kind_of_step_every_rule_and_every_format():
+    from understudy.augmentation.steps import AnyStep
+    from understudy.cleaning.config import CleanConfig
+    from understudy.interchange.writing import WRITERS
+
+    kinds = [get_args(step.model_fields["kind"].annotation)[0] for step in get_args(get_args(AnyStep)[0])]
+    assert sorted(name for row in table("`kind`") for name in row) == sorted(kinds)
+    assert sorted(name for row in table("rule") for name in row) == sorted(CleanConfig.model_fields)
+    export = re.search(r"^`export` also knows (.*?), and", prose(ENGLISH), re.MULTILINE | re.DOTALL)
+    assert export
+    assert {*re.findall(r"`([^`]+)`", export[1]), "sharegpt"} == {*WRITERS, "datasets"}
 
 
 def shell(line: str, cwd: Path, **more: Any) -> subprocess.CompletedProcess[str]:
@@ -320,18 +379,28 @@ def test_the_demo_leaves_nothing_running(played: Played):
 def followed(played: Played) -> dict[str, subprocess.CompletedProcess[str]]:
     """What every command of the README said, run in its order where the demo was played."""
     assert played.code == 0, "the demo failed"
+    chats = [{"instruction": "Hungry?", "output": "Eat, my dear!"}, {"instruction": "Rain?", "output": "A pot, dear."}]
+    (played.folder / "chats").mkdir()
+    (played.folder / "chats" / "oda.json").write_text(json.dumps([*chats, *chats, {"output": 3}]), "utf-8")
+    with endpoint(greet) as url:
+        return follow(played, str(url))
+
+
+def follow(played: Played, model: str) -> dict[str, subprocess.CompletedProcess[str]]:
     port = free_port()
     said: dict[str, subprocess.CompletedProcess[str]] = {}
     server: Background | None = None
     for line in commands():
         if not line.startswith(("understudy ", "curl ")) or "play.yaml" in line or "chat NAME" in line:
             continue
-        real = line.replace("8000", str(port))
+        real = line.replace("8000", str(port)).replace("http://127.0.0.1:9000/v1", model)
         if server and not line.startswith(("understudy chat", "curl")):
             said["understudy serve"] = server.ended(by=signal.SIGTERM)
             server = None
         if line.startswith("understudy serve"):
             server = Background(real, played.folder, ready="Ctrl-C stops")
+        elif line.startswith("understudy review"):
+            said[line] = Background(real, played.folder, ready="Ctrl-C ends it").ended(by=signal.SIGINT)
         elif line.startswith("understudy chat"):
             said[line] = shell(real, played.folder, stdin=None, input="What is the sea like?\n/exit\n")
         elif shutil.which("curl") or not line.startswith("curl"):
@@ -354,16 +423,16 @@ def of(said: dict[str, subprocess.CompletedProcess[str]], start: str) -> subproc
 def test_every_command_of_the_readme_works_where_the_demo_was_played(followed: dict[str, Any]):
     failed = {line: (done.stdout + done.stderr)[-600:] for line, done in followed.items() if done.returncode}
     assert not failed
-    assert len(followed) >= 19
+    assert len(followed) >= 30
 
 
 @pytest.mark.cluster
 @pytest.mark.engine
 def test_stages_by_hand_find_all_that_the_demo_made_and_put_it_back_on_stage(followed: dict[str, Any]):
     for stage in ("extract", "curate", "train", "evaluate"):
-        said = of(followed, f"understudy {stage} ").stderr
+        said = of(followed, f"understudy {stage} examples/demo").stderr
         assert re.search(r"(\d) of \1 \w+ up to date, skipped", said), f"{stage}: {said}"
-    said = of(followed, "understudy publish ").stderr
+    said = of(followed, "understudy publish examples/demo").stderr
     assert "2 of 3 personas up to date, skipped" in said, said
     assert "bram@current -> " in said, "the run before had put bram of rank 8 on stage"
 
@@ -391,6 +460,33 @@ def test_the_catalog_commands_tell_of_the_cast_and_its_change(followed: dict[str
     assert of(followed, "understudy catalog list").stdout.split().count("current") == 3
     assert "publish" in of(followed, "understudy catalog log").stdout
     assert "as it was published" in of(followed, "understudy catalog verify").stdout
-    assert json.loads(of(followed, "understudy cards export").stdout)["spec"] == "chara_card_v2"
+    assert "runs/lamp-on-the-quay/train" in of(followed, "understudy catalog affected").stdout
     versions = re.findall(r"^v[0-9a-f]+", of(followed, "understudy catalog show").stdout, re.MULTILINE)
     assert len(set(versions)) == 2, "one of the demo, one of rank 8"
+
+
+@pytest.mark.cluster
+@pytest.mark.engine
+def test_the_greetings_are_written_by_a_model_and_most_are_accepted(followed: dict[str, Any]):
+    said = of(followed, "understudy augment examples/greetings").stderr
+    accepted = re.findall(r"(\w+):wishes\S*: (\d+) accepted", said)
+    assert dict(accepted).keys() == {"xihe", "crane"}
+    assert sum(int(count) for _, count in accepted) > 1000
+
+
+@pytest.mark.cluster
+@pytest.mark.engine
+def test_files_that_the_readme_writes_hold_what_it_says(followed: dict[str, Any], played: Played):
+    from understudy.cards import card_data, read_card_file
+
+    folder = played.folder
+    assert read_card_file(folder / "bram.charx").card["spec"] == "chara_card_v3"
+    assert card_data(read_card_file(folder / "ada.png").card) == card_data(
+        json.loads((folder / "examples/demo/cards/bram.json").read_text("utf-8"))
+    )
+    assert "first_mes" in card_data(read_card_file(folder / "otto.json").card)
+    assert len(json.loads((folder / "all.json").read_text("utf-8"))) == 2
+    rows = json.loads((folder / "exported" / "bram.train.json").read_text("utf-8"))
+    assert rows[0]["conversations"][-1]["from"] == "gpt"
+    written = of(followed, "understudy report").stdout.strip()
+    assert "lamp-on-the-quay" in Path(folder, written).read_text("utf-8")
