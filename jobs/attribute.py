@@ -91,7 +91,7 @@ def revision_of(recipe: Recipe, task: Task, rules: Record) -> Unit | None:
         **llm.model_dump(mode="json", exclude={"endpoint"}),
         "models": sorted({recipe.endpoints[name].model for name in names}),
         "prompts": prompts,
-        "cast": [[name, list(also)] for name, also in _cast(task)],
+        "cast": [[name, list(also)] for name, also in cast_of(task)],
     }
     config = {**rules.config, "names": cast_names(task.cast, task.work.name), "llm": reader}
     inputs = {**rules.inputs, "lines": rules.outputs["lines.parquet"]}
@@ -106,7 +106,8 @@ def _wanted(llm: ExtractLlm, rules: Record) -> bool:
     return bool(unsure or (llm.read == "chunks" and counts.get("kind") == "prose"))
 
 
-def _cast(task: Task) -> list[tuple[str, tuple[str, ...]]]:
+def cast_of(task: Task) -> list[tuple[str, tuple[str, ...]]]:
+    """Name and other names of everybody in the cast who may speak in a work."""
     return [(one.display_name or one.name, one.aliases) for one in task.cast if plays(one, task.work.name)]
 
 
@@ -183,7 +184,7 @@ class _Reading:
                 self.open.close()
 
     def _items(self, asked: _Asked) -> Iterator[_Item]:
-        cast, kind = _cast(asked.task), str(asked.rules.counts.get("kind"))
+        cast, kind = cast_of(asked.task), str(asked.rules.counts.get("kind"))
         try:
             for stretch in stretches_of(self.store, asked.task, asked.rules):
                 questions = Questions.of(self.llm, cast, stretch, kind)

@@ -52,14 +52,12 @@ def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
     began = time.time()
     check_reader(recipe)
     store = Store.open(recipe.store, Path(recipe.folder or "."))
-    works = find_works(recipe)
-    if not works and not recipe.augment:
-        raise CorpusError(f"{recipe.name}: the corpus is empty; add `corpus: [{{path: TEXT}}]`, or steps to `augment`")
+    works = works_of(recipe)
     plain = [Task(recipe.name, store, work, work.entry.layout or recipe.extract.layout, (), force) for work in works]
     cast = _cast_names(recipe, store, plain)
-    _check_personas(recipe, cast)
+    check_personas(recipe, cast)
     _warn_of_idle_patterns(cast, works)
-    tasks = _with_cast(plain, cast, keeps_silent(recipe))
+    tasks = with_cast(plain, cast, keeps_silent(recipe))
     results: list[dict[str, Any]] = []
     for result in _each(extract_work, tasks, recipe):
         if "fatal" in result:
@@ -86,6 +84,14 @@ def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
     made = tuple(result["work"] for result in good if not result["skipped"])
     totals = _totals(good, len(bad))
     return StageResult("extract", store, recipe.name, units, made, totals, time.time() - began, details)
+
+
+def works_of(recipe: Recipe) -> list[Work]:
+    """The recipe's texts; CorpusError where it has none and nothing else to make conversations of."""
+    works = find_works(recipe)
+    if not works and not recipe.augment:
+        raise CorpusError(f"{recipe.name}: the corpus is empty; add `corpus: [{{path: TEXT}}]`, or steps to `augment`")
+    return works
 
 
 def _totals(good: Sequence[dict[str, Any]], bad: int) -> dict[str, int]:
@@ -117,7 +123,7 @@ def _cast_names(recipe: Recipe, store: Store, tasks: Sequence[Task]) -> tuple[Ca
     return tuple(CastNames(p.name, p.display_name, p.aliases, p.works) for p in personas)
 
 
-def _check_personas(recipe: Recipe, cast: Sequence[CastNames]) -> None:
+def check_personas(recipe: Recipe, cast: Sequence[CastNames]) -> None:
     """RecipeError where a file of conversations is given to nobody in the cast."""
     names = {one.name for one in cast}
     for entry in recipe.corpus:
@@ -125,7 +131,7 @@ def _check_personas(recipe: Recipe, cast: Sequence[CastNames]) -> None:
             raise RecipeError(f"corpus {entry.path}: persona {entry.persona!r} is not in the cast; add it there")
 
 
-def _with_cast(plain: Sequence[Task], cast: Sequence[CastNames], silent: bool) -> list[Task]:
+def with_cast(plain: Sequence[Task], cast: Sequence[CastNames], silent: bool) -> list[Task]:
     """The tasks with the names that hold in each; two personas that claim one name are refused before any work."""
     tasks: list[Task] = []
     shared: dict[tuple[CastNames, ...], tuple[CastNames, ...]] = {}

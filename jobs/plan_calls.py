@@ -1,21 +1,24 @@
-"""How many model calls a run would make: the steps' own plans, less what the journal holds."""
+"""How many model calls a run would make: what its stages would ask, less what the journal holds."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 from jobs.augment_calls import call_of
-from jobs.calls import key_of
+from jobs.calls import Call, key_of
 from jobs.curate_sources import Sources
 from jobs.journal import Journal, Lookup
 from jobs.material import material_of
-from jobs.records import Damage, scan
+from jobs.records import Damage, read_payload, scan
 from jobs.report_tables import Made
 from understudy.augmentation.card_fields import LISTS
 from understudy.augmentation.job import Job, Material, Note
+from understudy.augmentation.judging import verdict_messages
 from understudy.augmentation.kinds import kind_of
 from understudy.augmentation.steps import AnyStep, CardsStep, FactsStep, StyleStep
 from understudy.errors import StoreError
@@ -33,6 +36,8 @@ SECONDS_A_CALL = 2.0
 """Where no former record says."""
 REPLY_TOKENS = {"questions": 25, "cards": 700, "boundaries": 40, "restyle": 60}
 DRAFT_TOKENS = 60
+VERDICT_TOKENS = 40
+SUMS = ("calls", "journaled", "judged", "tokens_in", "tokens_out", "money", "rows")
 
 
 @dataclass
@@ -57,37 +62,43 @@ class Calls:
 
     def add(self, other: Calls) -> None:
         """Add another unit's."""
-        for name in ("calls", "journaled", "judged", "tokens_in", "tokens_out", "money", "rows"):
+        for name in SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.notes += [note for note in other.notes if note not in self.notes]
 
+    def grow(self, factor: float) -> None:
+        """What was counted stands for `factor` times as much."""
+        for name in SUMS:
+            setattr(self, name, getattr(self, name) * factor)
+
 
 class Journals:
-    """Which calls the journal holds, without touching it."""
+    """What the journal holds, without touching it."""
 
     def __init__(self, store: Store):
         self.store = store
-        self.known: dict[str, tuple[Lookup, set[bytes]]] = {}
+        self.known: dict[str, tuple[Lookup, dict[bytes, dict[str, Any]]]] = {}
 
-    def held(self, model: str, keys: Sequence[str]) -> int:
-        """How many of the keys are answered."""
-        lookup, fresh = self.known.setdefault(model, self._opened(model))
-        raw = [bytes.fromhex(key) for key in keys]
-        try:
-            found = {key for key, payload in lookup.find(raw).items() if not payload.get("open")}
-        except StoreError:
-            found = set()
-        return sum(key in found or key in fresh for key in raw)
+    def answered(self, model: str, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The payloads of those of the keys that are answered."""
+        if model not in self.known:
+            self.known[model] = self._opened(model)
+        lookup, fresh = self.known[model]
+        raw = {bytes.fromhex(key): key for key in keys}
+        found = {key: fresh[key] for key in raw.keys() & fresh.keys()}
+        with suppress(StoreError):
+            found.update(lookup.find(list(raw.keys() - found.keys())))
+        return {raw[key]: payload for key, payload in found.items() if not payload.get("open")}
 
-    def _opened(self, model: str) -> tuple[Lookup, set[bytes]]:
+    def _opened(self, model: str) -> tuple[Lookup, dict[bytes, dict[str, Any]]]:
         journal = Journal(self.store, model).current()
-        fresh: set[bytes] = set()
+        fresh: dict[bytes, dict[str, Any]] = {}
         room = MOST_SEGMENT_BYTES
         for key in self.store.keys(f"{journal.prefix}/log"):
             if key.endswith(".seg") and room > 0:
                 data = self.store.get(key)
                 room -= len(data)
-                fresh.update(entry.key for entry in scan(data, Damage()))
+                fresh.update((entry.key, read_payload(entry.payload)) for entry in scan(data, Damage()))
         return Lookup(journal), fresh
 
 
@@ -140,50 +151,66 @@ def calls_of(
 ) -> Calls:
     """What one step asks for one persona; `share` of its lines are in `sources`."""
     material = material_of(sources, persona, step, recipe)
-    known = former.get(step.kind) or former.get("") or Former()
+    known = former.get(step.kind) or Former(former[""].accepted if "" in former else ACCEPTED)
     kind = kind_of(step.kind)
     notes: list[Note] = []
     total = Calls()
     for number in range(kind.rounds(step, material)):
-        jobs = kind.plan(step, replace(material, round=number), notes)
-        counted = _counted(recipe, step, jobs, journals, known)
+        planned = kind.plan(step, replace(material, round=number), notes)
+        jobs = list(islice(planned, MOST_JOBS))
+        more = 1 + sum(1 for _ in planned) / max(1, len(jobs))
+        asked = [(call_of(job), _reply_tokens(step, job)) for job in jobs]
+        found = asked_of(recipe, step.endpoint, asked, journals, known)
+        found.rows = sum(_drafts(step, job) for job in jobs)
         if share < 1 and step.reads_lines:
-            factor = _factor(step, material, number, counted.calls, share)
-            for name in ("calls", "journaled", "tokens_in", "tokens_out", "rows"):
-                setattr(counted, name, getattr(counted, name) * factor)
-        total.add(counted)
+            more *= _factor(step, material, number, found.calls, share)
+        found.grow(more)
+        total.add(found)
         if number == 0 and isinstance(step, CardsStep):
             nothing = {"kept": {name: [] for name in LISTS}, "dropped": {}, "said": {}}
-            notes = [Note(f"chunk-{n}", nothing) for n in range(max(1, round(counted.calls)))]
+            notes = [Note(f"chunk-{n}", nothing) for n in range(max(1, round(found.calls)))]
         elif number == 0 and kind.rounds(step, material) > 1:
             total.notes.append(f"{step.name}: ratings decide which pairs are made; counted as if all were")
     total.rows *= known.accepted
     if step.judge:
-        total.judged = total.rows
-        total.tokens_in += total.judged * 400
-        total.tokens_out += total.judged * 40
-    total.money = _money(recipe, step.endpoint, total.tokens_in, total.tokens_out)
+        total.add(_judged(recipe, step, material, total))
     return total
 
 
-def _counted(recipe: Recipe, step: AnyStep, jobs: Iterator[Job], journals: Journals, known: Former) -> Calls:
-    found = Calls()
-    models = _models(recipe, step.endpoint)
-    looked = list(islice(jobs, MOST_JOBS))
-    more = sum(1 for _ in jobs)
-    if not looked:
-        return found
+def asked_of(
+    recipe: Recipe, endpoint: str | None, asked: Sequence[tuple[Call, float]], journals: Journals, known: Former
+) -> Calls:
+    """Calls, each with a guess of the tokens of its reply, as they would be made.
+
+    Tokens are those of a former run where there was one; else counted by letters, and put right by what the journal
+    says of those that are answered already.
+    """
+    found = Calls(calls=len(asked))
+    keys: dict[str, dict[str, Any]] = {}
+    models = sorted({one.model for one in endpoints_of(recipe, endpoint)})
     for model in models:
-        held = journals.held(model, [key_of(model, call_of(job)) for job in looked])
-        found.journaled = max(found.journaled, held)
-    paid = 1 - found.journaled / len(looked)
-    tokens_in = sum(tokens_of(str(message["content"])) for job in looked for message in job.messages) / len(looked)
-    tokens_out = sum(_reply_tokens(step, job) for job in looked) / len(looked)
-    found.calls = len(looked) + more
-    found.journaled *= found.calls / len(looked)
-    found.tokens_in = found.calls * paid * (known.tokens_in or tokens_in)
-    found.tokens_out = found.calls * paid * (known.tokens_out or tokens_out)
-    found.rows = sum(_drafts(step, job) for job in looked) * found.calls / len(looked)
+        keys = max(keys, journals.answered(model, [key_of(model, call) for call, _ in asked]), key=len)
+    here = {key_of(model, call): (tokens_in(call), said) for model in models for call, said in asked} if keys else {}
+    new = [(tokens_in(call), said) for call, said in asked if not any(key_of(m, call) in keys for m in models)]
+    found.journaled = len(asked) - len(new)
+    for at, name, own in ((0, "in", known.tokens_in), (1, "out", known.tokens_out)):
+        guessed = sum(here[key][at] for key in keys)
+        told = sum(float(payload.get(name) or 0) for payload in keys.values())
+        sum_new = sum(one[at] for one in new)
+        tokens = sum_new * told / guessed if told and guessed else len(new) * own if own else sum_new
+        setattr(found, f"tokens_{name}", tokens)
+    found.money = money_of(recipe, endpoint, found.tokens_in, found.tokens_out)
+    return found
+
+
+def _judged(recipe: Recipe, step: AnyStep, material: Material, drafts: Calls) -> Calls:
+    """The verdicts on drafts; those on replies in the journal are in it too."""
+    own = verdict_messages(material.persona, (), "", material.language)
+    said = drafts.tokens_out / max(1.0, drafts.new)
+    found = Calls(judged=drafts.rows * (1 - drafts.journaled / max(1.0, drafts.calls)))
+    found.tokens_in = found.judged * (tokens_in(Call(own)) + said + VERDICT_TOKENS)
+    found.tokens_out = found.judged * VERDICT_TOKENS
+    found.money = money_of(recipe, step.judge, found.tokens_in, found.tokens_out)
     return found
 
 
@@ -209,26 +236,24 @@ def _drafts(step: AnyStep, job: Job) -> float:
 
 def _reply_tokens(step: AnyStep, job: Job) -> float:
     bounds = job.meta.get("bounds")
-    if bounds:
-        return sum(bounds) / 2 / 3
     most = job.sampling.get("max_tokens")
     guess = REPLY_TOKENS.get(step.kind, DRAFT_TOKENS * max(1.0, _drafts(step, job)))
+    if bounds:
+        asked = str(job.messages[-1]["content"])
+        guess = sum(bounds) / 2 * tokens_of(asked) / max(1, len(asked))
     return min(guess, most) if most else guess
 
 
-def _models(recipe: Recipe, endpoint: str | None) -> list[str]:
-    return sorted({one.model for one in _endpoints(recipe, endpoint)})
-
-
-def _endpoints(recipe: Recipe, endpoint: str | None) -> list[Endpoint]:
+def endpoints_of(recipe: Recipe, endpoint: str | None) -> list[Endpoint]:
+    """The endpoints behind a name; `all` means all."""
     if endpoint == "all":
         return list(recipe.endpoints.values())
     return [recipe.endpoints[endpoint]] if endpoint in recipe.endpoints else []
 
 
-def _money(recipe: Recipe, endpoint: str | None, tokens_in: float, tokens_out: float) -> float:
+def money_of(recipe: Recipe, endpoint: str | None, tokens_in: float, tokens_out: float) -> float:
     """By the recipe's prices; several endpoints by their weights."""
-    found = _endpoints(recipe, endpoint)
+    found = endpoints_of(recipe, endpoint)
     weight = sum(one.weight for one in found) or 1.0
     each = [one.weight / weight * (tokens_in * one.prices.input + tokens_out * one.prices.output) for one in found]
     return sum(each) / 1e6
@@ -241,6 +266,11 @@ def seconds_of(recipe: Recipe, calls: float, former: Mapping[str, Former]) -> tu
         return calls * rate, "former records"
     room = sum(one.max_in_flight for one in recipe.endpoints.values()) or 1
     return SECONDS_A_CALL * calls / max(1.0, min(room, calls, 64)), f"assumed {SECONDS_A_CALL:g} s a call, 64 at once"
+
+
+def tokens_in(call: Call) -> float:
+    """Of a call's messages."""
+    return sum(tokens_of(str(message["content"])) for message in call.messages)
 
 
 def tokens_of(text: str) -> float:

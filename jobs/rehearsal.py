@@ -2,7 +2,8 @@
 
     with rehearsed(recipe, store) as play:
         play.recipe, play.store      # what later stages can be planned on
-        play.share                   # of the texts' bytes that were read; 1.0: everything
+        play.expected["lines"]       # that extract would make, by the sample
+        play.whole                   # whether the rehearsal has everything that a run would have
 
 What is up to date counts as it is in the real store; of the rest 1 %, and at least a megabyte, is read.
 """
@@ -13,7 +14,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -23,24 +24,33 @@ from typing import Any
 from jobs.attribute import keeps_silent
 from jobs.attribute import up_to_date as revised
 from jobs.cast import remember_speakers
+from jobs.extract import check_personas, with_cast, works_of
 from jobs.extract_work import CastNames, Task, extract_work, hear_work, up_to_date
+from jobs.sampling import cut, drawn
 from jobs.stage import write_latest
-from understudy.corpus import Work, find_works
-from understudy.errors import MissingError, StoreError
+from understudy.corpus import Work
+from understudy.errors import CorpusError, MissingError, StoreError
 from understudy.persona import cast_entries, cast_entry_persona
-from understudy.reading.kinds import ending
 from understudy.recipe import AutoCastEntry, Recipe
-from understudy.record import Record, output_key
-from understudy.script import plays
+from understudy.record import Record, output_key, read_record
 from understudy.store import Store
 
-SHARE = 0.01
-LEAST_BYTES = 1 << 20
-LEAST_FILES = 3
 LENT_BYTES = 64 << 20
-"""Of what is up to date, so much is copied into the rehearsal."""
-CUT = (".txt", ".text", ".md", ".markdown", ".jsonl", ".ndjson", ".csv", ".tsv", "")
-"""Files of which a part can be read by itself."""
+"""Of the tables that are up to date, so much is copied into the rehearsal."""
+COUNTED = ("lines", "speeches", "unassigned", "conversations", "characters")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file of the sample, or its beginning."""
+
+    task: Task
+    points: int
+    """What it counts for, see jobs/sampling.py."""
+    size_bytes: int
+    """Of the file as it lies there; 0 where it cannot be read."""
+    rules: Record | None = None
+    """Of what the rules made of it; None where it is set aside."""
 
 
 @dataclass
@@ -50,107 +60,135 @@ class Rehearsal:
     recipe: Recipe
     """Its store is the rehearsal's."""
     store: Store
+    scratch: Path
     done: dict[str, Record] = field(default_factory=dict)
     """Works that are up to date in the real store."""
-    todo: list[Work] = field(default_factory=list)
-    read: list[str] = field(default_factory=list)
+    ruled: dict[str, Piece] = field(default_factory=dict)
+    """Works of which only what a model makes of them is to do."""
+    todo: list[Task] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
     """Works of the sample that would be set aside, with the reason."""
-    counts: Counter[str] = field(default_factory=Counter)
-    """Of the sample: lines, speeches, unassigned, conversations, characters."""
-    bytes_read: int = 0
     bytes_todo: int = 0
-    bytes_made: int = 0
-    seconds: float = 0.0
-    """That parsing the sample took, on one core."""
+    expected: Counter[str] = field(default_factory=Counter)
+    """Of everything that is to do: COUNTED, `bytes` that would be written, `seconds` of one core."""
+    lines: int = 0
+    """In the rehearsal's store."""
     lent: int = 0
+    """Works of those that are up to date."""
 
     @property
-    def share(self) -> float:
-        """Of the bytes that would be read, those that were."""
-        return min(1.0, self.bytes_read / self.bytes_todo) if self.bytes_todo else 1.0
+    def records(self) -> dict[str, Record]:
+        """By work, of what the real store has up to date."""
+        return {**self.done, **{name: piece.rules for name, piece in self.ruled.items() if piece.rules}}
+
+    @property
+    def bytes_read(self) -> int:
+        """Of the files as they lie there."""
+        return sum(piece.size_bytes for piece in self.pieces)
+
+    @property
+    def all_read(self) -> bool:
+        """Whether everything that is to do was read."""
+        return self.bytes_read >= self.bytes_todo
 
     @property
     def whole(self) -> bool:
         """Whether the rehearsal has everything that a run would have."""
-        return self.share >= 1 and self.lent == len(self.done)
+        return self.all_read and self.lent == len(self.records)
 
     @property
     def lines_share(self) -> float:
         """Of all lines that there will be, those in the rehearsal's store."""
-        here = self.counts["lines"] + self.counts["lent"]
-        kept = sum(int(record.counts.get("lines") or 0) for record in self.done.values())
-        there = self.counts["lines"] / self.share + kept if self.share else kept
-        return min(1.0, here / there) if there else 1.0
+        kept = sum(int(record.counts.get("lines") or 0) for record in self.records.values())
+        there = self.expected["lines"] + kept
+        return min(1.0, self.lines / there) if there else 1.0
+
+    def scaled(self, values: Mapping[str, float]) -> float:
+        """What all that is to do comes to, where the works of the sample come to `values`."""
+        if self.all_read:
+            return sum(values.values())
+        read = [piece for piece in self.pieces if piece.size_bytes]
+        each = sum(piece.points * values.get(piece.task.work.name, 0) / piece.size_bytes for piece in read)
+        return each / sum(piece.points for piece in read) * self.bytes_todo if read else 0.0
 
 
 @contextmanager
 def rehearsed(recipe: Recipe, store: Store, force: bool = False, seed: int = 0) -> Iterator[Rehearsal]:
-    """The rehearsal for the length of the block; CorpusError where an entry finds no file."""
+    """The rehearsal for the length of the block; CorpusError where an entry finds no file, or none can be read."""
     with tempfile.TemporaryDirectory(prefix="understudy-plan-") as scratch:
         own = Store.open(Path(scratch) / "store")
-        play = Rehearsal(recipe.model_copy(update={"store": own.uri}), own)
-        works = find_works(recipe)
-        tasks = _tasks(play, store, works, force, seed)
-        for task in tasks:
-            record = None if force else up_to_date(replace(task, store=store))
-            record = record and revised(recipe, store, task, record)
+        play = Rehearsal(recipe.model_copy(update={"store": own.uri}), own, Path(scratch))
+        for task in _tasks(play, store, works_of(recipe), force, seed):
+            rules = None if force else up_to_date(replace(task, store=store))
+            record = rules and revised(recipe, store, task, rules)
             if record is not None:
                 play.done[task.work.name] = record
+            elif rules is not None:
+                play.ruled[task.work.name] = Piece(replace(task, store=store), 1, _size(task.work), rules)
             else:
-                play.todo.append(task.work)
-        _lend(play, store)
-        _read(play, {task.work.name: task for task in tasks}, Path(scratch), seed)
+                play.todo.append(task)
+        _lend(play, store, seed)
+        _read(play, seed)
+        if play.pieces and len(play.problems) == len(play.pieces) and not play.lent:
+            more = f" (and {len(play.problems) - 1} more works)" if len(play.problems) > 1 else ""
+            raise CorpusError(f"{next(iter(play.problems.values()))}{more}")
         yield play
 
 
 def _tasks(play: Rehearsal, store: Store, works: Sequence[Work], force: bool, seed: int) -> list[Task]:
     recipe = play.recipe
-    layout = recipe.extract.layout
-    plain = [Task(recipe.name, play.store, work, work.entry.layout or layout, (), force) for work in works]
+    layout, silent = recipe.extract.layout, keeps_silent(recipe)
+    plain = [Task(recipe.name, play.store, work, work.entry.layout or layout, (), force, silent) for work in works]
     speakers = None
     if isinstance(recipe.cast, AutoCastEntry):
         speakers = _heard(play, store, plain, seed)
         remember_speakers(recipe, play.store, speakers)
     people = [cast_entry_persona(entry, recipe) for entry in cast_entries(recipe, speakers)]
     cast = [CastNames(p.name, p.display_name, p.aliases, p.works) for p in people]
-    return [
-        replace(
-            task,
-            cast=tuple(replace(one, works=("*",)) for one in cast if plays(one, task.work.name, task.work.location)),
-            silent=keeps_silent(recipe),
-        )
-        for task in plain
-    ]
+    check_personas(recipe, cast)
+    return with_cast(plain, cast, silent)
 
 
 def _heard(play: Rehearsal, store: Store, tasks: Sequence[Task], seed: int) -> list[tuple[str, int]]:
     """Who speaks, for an automatic cast: as extract knew it last, else of a sample and scaled up."""
     with suppress(MissingError):
         return [(str(n), int(c)) for n, c in store.get_json(f"runs/{play.recipe.name}/extract/speakers.json")]
+    pieces = _drawn(tasks, seed, play.scratch / "heard")
+    read = [piece for piece in pieces if piece.size_bytes]
     sizes = [_size(task.work) for task in tasks]
-    picked = _picked(sizes, seed)
+    factor = max(1.0, sum(sizes) / max(1, sum(piece.size_bytes for piece in read)))
     counts: Counter[str] = Counter()
-    for number in picked:
-        counts.update(hear_work(tasks[number]).get("speakers", {}))
-    share = sum(sizes[n] for n in picked) / max(1, sum(sizes))
-    return sorted(((name, round(n / share)) for name, n in counts.items()), key=lambda one: (-one[1], one[0]))
+    for piece in read:
+        counts.update(hear_work(piece.task).get("speakers", {}))
+    return sorted(((name, round(n * factor)) for name, n in counts.items()), key=lambda one: (-one[1], one[0]))
 
 
-def _lend(play: Rehearsal, store: Store) -> None:
+def _drawn(tasks: Sequence[Task], seed: int, folder: Path) -> list[Piece]:
+    pieces: list[Piece] = []
+    for number, (points, most) in sorted(drawn([_size(task.work) for task in tasks], seed).items()):
+        task = tasks[number]
+        location, size = cut(task.work.location, most, folder / str(number))
+        pieces.append(Piece(replace(task, work=replace(task.work, location=location)), points, size))
+    return pieces
+
+
+def _lend(play: Rehearsal, store: Store, seed: int) -> None:
     """Copy what is up to date, as far as there is room, and what a person decided in review."""
     room = LENT_BYTES
+    records = list(play.records.items())
+    random.Random(seed).shuffle(records)
     latest: dict[str, str] = {}
-    for name, record in sorted(play.done.items()):
+    for name, record in records:
         key = output_key(record.recipe, "extract", record.fingerprint)
-        tables = [file for file in ("lines.parquet", "conversations.parquet") if file in record.outputs]
+        tables = [file for file in ("lines.parquet", "conversations.parquet", "text.txt") if file in record.outputs]
         for file in (*tables, "record.json"):
             data = store.get(f"{key}/{file}")
             room -= len(data)
             play.store.put(f"{key}/{file}", data)
         latest[name] = record.fingerprint
         play.lent += 1
-        play.counts["lent"] += int(record.counts.get("lines") or 0)
+        play.lines += int(record.counts.get("lines") or 0)
         if room < 0:
             break
     if latest:
@@ -159,68 +197,35 @@ def _lend(play: Rehearsal, store: Store) -> None:
         play.store.put(key, store.get(key))
 
 
-def _read(play: Rehearsal, tasks: dict[str, Task], scratch: Path, seed: int) -> None:
+def _read(play: Rehearsal, seed: int) -> None:
     """Run the stage's code over a sample of the works that are to do."""
-    sizes = [_size(work) for work in play.todo]
-    play.bytes_todo = sum(sizes)
-    picked = _picked(sizes, seed)
-    most = max(LEAST_BYTES, int(SHARE * play.bytes_todo))
+    play.bytes_todo = sum(_size(task.work) for task in play.todo)
+    pieces = _drawn(play.todo, seed, play.scratch / "cut")
+    where = {task.work.name: task.work.location for task in play.todo}
+    if pieces:
+        extract_work(pieces[0].task)  # what is loaded at first is no part of the time that a text takes
     units: dict[str, str] = {}
-    for number in picked:
-        work, size = play.todo[number], sizes[number]
-        task = tasks[work.name]
-        room = max(LEAST_BYTES // LEAST_FILES, most - play.bytes_read)
-        if size > 2 * room and _divisible(work.location):
-            task, size = _cut(task, scratch, room)
-        began = time.process_time()
-        row: dict[str, Any] = extract_work(replace(task, force=False))
-        play.seconds += time.process_time() - began
-        play.bytes_read += size
-        play.read.append(work.name)
+    found: dict[str, dict[str, float]] = {name: {} for name in (*COUNTED, "bytes", "seconds")}
+    for piece in pieces:
+        name = piece.task.work.name
+        began = time.perf_counter()
+        row: dict[str, Any] = extract_work(replace(piece.task, force=True))
+        found["seconds"][name] = time.perf_counter() - began
         if row["problem"] or "fatal" in row:
-            play.problems[work.name] = row["problem"] or row["fatal"]
+            play.problems[name] = (row["problem"] or row["fatal"]).replace(piece.task.work.location, where[name])
+            play.pieces.append(piece)
             continue
-        units[work.name] = row["fingerprint"]
-        own = row["counts"]
-        names = ("lines", "speeches", "unassigned", "conversations", "characters")
-        play.counts.update({name: int(own.get(name) or 0) for name in names})
-        made = play.store.stored(output_key(play.recipe.name, "extract", row["fingerprint"]))
-        play.bytes_made += sum(found.size_bytes for found in made.values())
+        key = output_key(play.recipe.name, "extract", row["fingerprint"])
+        units[name] = row["fingerprint"]
+        play.pieces.append(replace(piece, rules=read_record(play.store, key)))
+        play.lines += int(row["counts"].get("lines") or 0)
+        for what in COUNTED:
+            found[what][name] = int(row["counts"].get(what) or 0)
+        found["bytes"][name] = sum(one.size_bytes for one in play.store.stored(key).values())
+    for what, values in found.items():
+        play.expected[what] = play.scaled(values)  # pyright: ignore[reportArgumentType]
     if units:
-        write_latest(play.store, play.recipe.name, "extract", units, list(play.done))
-
-
-def _picked(sizes: Sequence[int], seed: int) -> list[int]:
-    """Numbers of the files to read, drawn until there is 1 % and at least a megabyte and three files."""
-    order = list(range(len(sizes)))
-    random.Random(seed).shuffle(order)
-    most = max(LEAST_BYTES, int(SHARE * sum(sizes)))
-    found: list[int] = []
-    room = most
-    for number in order:
-        if room <= 0 and len(found) >= LEAST_FILES:
-            break
-        found.append(number)
-        room -= sizes[number]
-    return found
-
-
-def _divisible(location: str) -> bool:
-    return ending(location) in CUT and not location.lower().endswith(".gz") and "://" not in location
-
-
-def _cut(task: Task, scratch: Path, room: int) -> tuple[Task, int]:
-    """The task on the beginning of its file, whole rows, under the same work's name; and how many bytes that are."""
-    path = Path(task.work.location)
-    with path.open("rb") as file:
-        data = file.read(room)
-    end = data.rfind(b"\n") + 1
-    data = data[: end or len(data)]
-    folder = scratch / "cut" / task.work.name
-    folder.mkdir(parents=True)
-    copy = folder / path.name
-    copy.write_bytes(data)
-    return replace(task, work=replace(task.work, location=str(copy))), len(data)
+        write_latest(play.store, play.recipe.name, "extract", units, list(play.records))
 
 
 def _size(work: Work) -> int:

@@ -59,7 +59,7 @@ class Unit:
     def record(self, store: Store) -> Record | None:
         """The finished output's record, or None; its rights are brought up to what the recipe says now."""
         found = read_record(store, self.key)
-        if found is not None and found.rights != list(self.rights):
+        if found is not None and found.rights != list(self.rights) and not _PLANNING.get():
             # Rights are no part of the fingerprint: a corrected licence makes nothing anew, but is said everywhere.
             found = found.model_copy(update={"rights": list(self.rights)})
             write_record(store, self.key, found)
@@ -138,15 +138,23 @@ class PlannedError(Exception):
         self.units = tuple(units)
 
 
-def planned_units(run: Callable[[], Any]) -> tuple[Unit, ...]:
-    """The units that `run`, a call of a stage, would look at; it ends there, before anything is written."""
+@contextmanager
+def planning() -> Iterator[None]:
+    """For the length of the block no stage works: `split_done` ends it, and records stay as they are."""
     token = _PLANNING.set(True)
     try:
-        run()
-    except PlannedError as planned:
-        return planned.units
+        yield
     finally:
         _PLANNING.reset(token)
+
+
+def planned_units(run: Callable[[], Any]) -> tuple[Unit, ...]:
+    """The units that `run`, a call of a stage, would look at; it ends there, before anything is written."""
+    with planning():
+        try:
+            run()
+        except PlannedError as planned:
+            return planned.units
     return ()
 
 
