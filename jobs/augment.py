@@ -90,7 +90,7 @@ def summary(counts: Mapping[str, Any]) -> str:
 
 
 def check_steps(recipe: Recipe, cast: Sequence[CastEntry] | None) -> None:
-    """RecipeError for a step that names an endpoint or a persona that is not there; `cast` None is not known yet."""
+    """RecipeError for a step that names an endpoint, a persona or a file that is not there; `cast` None: not known."""
     names = [entry.name for entry in cast or ()]
     known = [*recipe.endpoints, "all"]
     for step in recipe.augment:
@@ -101,6 +101,9 @@ def check_steps(recipe: Recipe, cast: Sequence[CastEntry] | None) -> None:
                     f"{where}.{field}: {endpoint} is not in endpoints; "
                     f"add `endpoints: {{{endpoint}: {{base_url: URL, model: MODEL}}}}`"
                 )
+        for path in step.files():
+            if "://" not in path and not recipe.path_of(path).is_file():
+                raise RecipeError(f"{where}: {path}: no such file ({recipe.path_of(path)})")
         for persona in step.personas or ():
             if cast is not None and persona not in names:
                 raise RecipeError(f"{where}.personas: {persona} is not in the cast; it has {', '.join(names[:8])}")

@@ -21,6 +21,7 @@ STAGES = ("extract", "augment", "curate", "train", "evaluate", "publish")
 def run_recipe(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False) -> list[StageResult]:
     """Run the stages; returns what each of them says. HeldError when another run holds the recipe."""
     refuse_later_parts(recipe)
+    check_ahead(recipe)
     store = Store.open(recipe.store, Path(recipe.folder or "."))
     with held(store, recipe.name, "understudy run"):
         results = run_stages(recipe, personas, force)
@@ -63,6 +64,20 @@ def run_stages(recipe: Recipe, personas: tuple[str, ...], force: bool) -> list[S
         ]
     finally:
         runtime.stop()
+
+
+def check_ahead(recipe: Recipe) -> None:
+    """RecipeError for what a later stage would refuse after hours: endpoints, personas and files that are not there."""
+    from jobs.augment import check_steps
+    from understudy.persona import cast_entries
+    from understudy.recipe import AutoCastEntry
+
+    check_steps(recipe, None if isinstance(recipe.cast, AutoCastEntry) else cast_entries(recipe))
+    for at, entry in enumerate(recipe.curate.mix):
+        if entry.path and "://" not in entry.path and not recipe.path_of(entry.path).is_file():
+            raise RecipeError(
+                f"{recipe.name}: curate.mix.{at}: {entry.path}: no such file ({recipe.path_of(entry.path)})"
+            )
 
 
 def refuse_later_parts(recipe: Recipe) -> None:

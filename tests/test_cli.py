@@ -68,6 +68,16 @@ def home(tmp_path: Path) -> Path:
         (("extract", "{home}/jug.yaml", "store=" + "x" * 300), "File name too long"),
         (("extract", "{home}/jug.yaml", "store=~nosuchuser/x"), "no home folder ~nosuchuser"),
         (("cards", "show", "{home}/jug.yaml", "cast={auto: {min_lines: 1}}"), "run `understudy extract` first"),
+        (("run", "{home}/jug.yaml", "curate.mix=[{path: no.jsonl}]"), "curate.mix.0: no.jsonl: no such file"),
+        (
+            (
+                "run",
+                "{home}/jug.yaml",
+                "augment=[{name: a, kind: restyle, prompts: no.txt}]",
+                "endpoints={main: {base_url: 'http://x/v1', model: m}}",
+            ),
+            "augment.a: no.txt: no such file",
+        ),
         (("recipe", "check", "{home}/jug.yaml", "corpus.0.format=alpaca"), "format is for conversations; add"),
         (("recipe", "check", "{home}/jug.yaml", "corpus.0.kind=conversations"), "no conversation in it can be read"),
         (

@@ -45,8 +45,7 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
 
     Example: understudy recipe check examples/demo/recipe.yaml
     """
-    from jobs.augment import check_steps
-    from jobs.run import refuse_later_parts
+    from jobs.run import check_ahead, refuse_later_parts
     from understudy.base import resolve, source_of
     from understudy.corpus import find_works
     from understudy.persona import cast_entries, cast_entry_persona
@@ -58,7 +57,7 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
     automatic = isinstance(loaded.cast, AutoCastEntry)
     entries = () if automatic else cast_entries(loaded)
     personas = [cast_entry_persona(entry, loaded) for entry in entries]
-    check_steps(loaded, None if automatic else entries)
+    check_ahead(loaded)
     if not automatic:
         _check_answerers(loaded, [persona.name for persona in personas])
     _check_works(works, personas)
