@@ -19,7 +19,7 @@ from understudy.cli.options import (
 )
 
 app = typer.Typer(
-    help="Character Cards V1 to V3 (JSON, PNG, CHARX): export from the catalog, import into a cast, convert.",
+    help="Character Cards V1 to V3 (JSON, PNG, CHARX): export from the catalog, import into a cast, convert, draft.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

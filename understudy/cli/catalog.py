@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from understudy.release import Entry, Release, State
 
 app = typer.Typer(
-    help="Personas on stage: list, show, alias, rollback, verify, affected.",
+    help="Personas on stage: list, show, alias, rollback, log, verify, affected.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -68,7 +68,11 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
         print_json({"recipe": loaded.name, "works": [work.name for work in works], "personas": names})
         return
     cast = "automatic" if automatic else ", ".join(names) or "empty"
-    print(f"{recipe}: good; {len(works)} works, cast: {cast}, base {loaded.model.base}")
+    print(f"{recipe}: good; {_works(len(works))}, cast: {cast}, base {loaded.model.base}")
+
+
+def _works(count: int) -> str:
+    return "1 work" if count == 1 else f"{count} works"
 
 
 def _check_answerers(recipe: Recipe, names: Sequence[str]) -> None:
@@ -151,7 +155,7 @@ def new(
         rows = [{"speaker": s.name, "lines": s.lines, "works": s.works, "cast": s in chosen} for s in speakers]
         print_json({"recipe": str(target), "works": [str(path) for path in seen.paths], "speakers": rows})
         return
-    print(f"{len(seen.paths)} works, {seen.characters:,} characters, {sum(s.lines for s in speakers):,} speeches")
+    print(f"{_works(len(seen.paths))}, {seen.characters:,} characters, {sum(s.lines for s in speakers):,} speeches")
     for speaker in speakers[:20]:
         shown = ", ".join((speaker.name, *speaker.aliases))
         print(f"  {'*' if speaker in chosen else ' '} {speaker.lines:>6}  {shown}")
