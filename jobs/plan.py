@@ -49,9 +49,10 @@ MORE = "what comes before it is made anew"
 
 def plan_run(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False) -> Plan:
     """What `run_recipe` with these arguments would do; InputError where it would refuse the recipe."""
-    from jobs.run import refuse_later_parts
+    from jobs.run import check_ahead, refuse_later_parts
 
     refuse_later_parts(recipe)
+    check_ahead(recipe)
     with planning(), _home(recipe) as home, rehearsed(recipe, home, force) as play:
         planner = _Planner(recipe, home, play, personas, force)
         stages = [planner.extract()]

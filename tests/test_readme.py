@@ -175,6 +175,9 @@ def test_the_commands_for_a_script_of_ones_own_fit_each_other(tmp_path: Path):
     own = [line for line in commands() if "play.yaml" in line]
     first = shell(own[0], tmp_path)
     assert first.returncode == 0, first.stderr
+    plan = shell(own[1], tmp_path)
+    assert re.search(r"^total +0 +\d+ ", plan.stdout, re.MULTILINE), plan.stderr
+    assert not (tmp_path / "store").exists()
     for line in own[1:]:
         given = parse(words_of(line))
         recipe = load(tmp_path / given["recipe"], given["overrides"])
