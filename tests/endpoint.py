@@ -82,6 +82,12 @@ class Url(str):  # noqa: SLOT000 - it carries what the server saw
         urllib.request.urlopen(request, timeout=30).close()
 
 
+def _tokens(text: str) -> int:
+    """About as tokenizers of today count: four letters are one, and so are one and a half Chinese characters."""
+    wide = 0 if text.isascii() else sum(char > "\u2e7f" for char in text)
+    return (len(text) - wide) // 4 + round(wide / 1.5) + 1
+
+
 class _Server:
     def __init__(self, script: Script, options: Options):
         self.script, self.options = script, options
@@ -187,8 +193,7 @@ class _Server:
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
         answer = {"id": "1", "object": "chat.completion", "created": 0, "model": request["model"], "choices": [choice]}
         if self.options.usage:
-            prompt = sum(len(message["content"]) for message in request["messages"]) // 4 + 1
-            said = len(text) // 4 + 1
+            prompt, said = sum(_tokens(message["content"]) for message in request["messages"]), _tokens(text)
             usage = {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
             answer["usage"] = usage
         return answer
