@@ -176,6 +176,7 @@ class Engine:
     def _start(self) -> None:
         assert self._spec is not None, "an engine was needed where the journal had every answer"
         os.environ.update(self._spec.environment)
+        self.tally.said.append(f"endpoint {self.name}: vLLM starts with {self.endpoint.model}")
         try:
             self._build(self._spec)
         except Exception as error:
