@@ -68,16 +68,6 @@ def home(tmp_path: Path) -> Path:
         (("extract", "{home}/jug.yaml", "store=" + "x" * 300), "File name too long"),
         (("extract", "{home}/jug.yaml", "store=~nosuchuser/x"), "no home folder ~nosuchuser"),
         (("cards", "show", "{home}/jug.yaml", "cast={auto: {min_lines: 1}}"), "run `understudy extract` first"),
-        (("run", "{home}/jug.yaml", "curate.mix=[{path: no.jsonl}]"), "curate.mix.0: no.jsonl: no such file"),
-        (
-            (
-                "run",
-                "{home}/jug.yaml",
-                "augment=[{name: a, kind: restyle, prompts: no.txt}]",
-                "endpoints={main: {base_url: 'http://x/v1', model: m}}",
-            ),
-            "augment.a: no.txt: no such file",
-        ),
         (("recipe", "check", "{home}/jug.yaml", "corpus.0.format=alpaca"), "format is for conversations; add"),
         (("recipe", "check", "{home}/jug.yaml", "corpus.0.kind=conversations"), "no conversation in it can be read"),
         (
@@ -90,6 +80,16 @@ def home(tmp_path: Path) -> Path:
             "--from csv: unknown; valid: auto",
         ),
         (("cards", "convert", sys.executable, "-o", "{home}/x.json"), "neither JSON nor a PNG or CHARX"),
+        (("run", "{home}/jug.yaml", "curate.mix=[{path: no.jsonl}]"), "curate.mix.0: no.jsonl: no such file"),
+        (
+            (
+                "run",
+                "{home}/jug.yaml",
+                "augment=[{name: a, kind: restyle, prompts: no.txt}]",
+                "endpoints={main: {base_url: 'http://x/v1', model: m}}",
+            ),
+            "augment.a: no.txt: no such file",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_exit_2(home, arguments, words):
@@ -210,3 +210,13 @@ def test_a_full_disk_is_one_line_and_what_was_finished_is_kept(home):
     assert "no space left on the disk" in done.stderr
     assert "Traceback" not in done.stderr
     assert "leases" in done.stdout
+
+
+def test_a_speaker_without_latin_letters_gets_a_name_that_one_can_type(tmp_path):
+    from understudy.recipe import load
+
+    done = understudy(
+        "recipe", "new", str(ROOT / "examples" / "mooncake"), "-o", str(tmp_path / "r.yaml"), "--top", "2"
+    )
+    assert done.returncode == 0, done.stderr
+    assert [entry.name for entry in load(tmp_path / "r.yaml").cast] == ["speaker-1", "speaker-2"]

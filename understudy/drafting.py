@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +46,10 @@ def draft(
         corpus.append(f"  - {{path: {_quoted(shown)}, kind: {kind}, language: {language}, encoding: auto}}")
     cast = []
     taken: set[str] = set()
-    for speaker in speakers:
-        persona = _free(slug(speaker.name), taken)
+    for rank, speaker in enumerate(speakers, 1):
+        named = slug(speaker.name)
+        # A name without Latin letters has a hash for its slug, which nobody wants to type.
+        persona = _free(f"speaker-{rank}" if re.fullmatch(r"x[0-9a-f]{8}", named) else named, taken)
         shown = speaker.name.title() if speaker.name.isupper() and speaker.name.isascii() else speaker.name
         names = ", ".join(map(_quoted, (speaker.name, *speaker.aliases)))
         cast.append(
@@ -61,8 +64,8 @@ store: ./store                      # a folder beside this file, or s3://bucket/
 corpus:
 {newline.join(corpus)}
 
-# `name` is the persona and the model name that chat asks for; `aliases` are the names in the text. Names that may be
-# one person's were put together by their form: move an alias to another entry where that is wrong.
+# `name` is the persona and the model name that chat asks for: any short name that you like. `aliases` are the names in
+# the text. Names that may be one person's were put together by their form: move an alias where that is wrong.
 # Add `card: FILE` (Character Card: .json, .png, .charx), or `system_prompt:` and `greeting:`, to say who they are.
 cast:
 {newline.join(cast)}
