@@ -153,7 +153,7 @@ class Server:
 
     def _status(self, error: Any) -> tuple[Outcome, Reply, float | None]:
         code = int(error.status_code)
-        said = f"{code}: {_short(error.message)}"
+        said = f"{code}: {_short(error.message).removeprefix(f'Error code: {code} - ')}"
         if code in FATAL:
             key = f"set {self.endpoint.api_key_env}" if code in (401, 403) else "see base_url and model"
             raise EndpointError(f"endpoints.{self.name}: {self.endpoint.base_url} says {said}; {key}")

@@ -68,6 +68,10 @@ def home(tmp_path: Path) -> Path:
         (("extract", "{home}/jug.yaml", "store=" + "x" * 300), "File name too long"),
         (("extract", "{home}/jug.yaml", "store=~nosuchuser/x"), "no home folder ~nosuchuser"),
         (("cards", "show", "{home}/jug.yaml", "cast={auto: {min_lines: 1}}"), "run `understudy extract` first"),
+        (
+            ("recipe", "check", "{home}/jug.yaml", "endpoints={main: {engine: vllm, model: ./missing}}"),
+            "endpoints.main: model.base ./missing",
+        ),
         (("recipe", "check", "{home}/jug.yaml", "corpus.0.format=alpaca"), "format is for conversations; add"),
         (("recipe", "check", "{home}/jug.yaml", "corpus.0.kind=conversations"), "no conversation in it can be read"),
         (

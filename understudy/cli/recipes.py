@@ -63,12 +63,28 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
     _check_works(works, personas)
     if source_of(loaded.model, Path(loaded.folder)) in ("builtin", "path"):
         resolve(loaded.model, Path(loaded.folder))
+    _check_models(loaded)
     names = [persona.name for persona in personas]
     if json:
         print_json({"recipe": loaded.name, "works": [work.name for work in works], "personas": names})
         return
     cast = "automatic" if automatic else ", ".join(names) or "empty"
     print(f"{recipe}: good; {_works(len(works))}, cast: {cast}, base {loaded.model.base}")
+
+
+def _check_models(recipe: Recipe) -> None:
+    from understudy.base import resolve, source_of
+    from understudy.errors import InputError
+    from understudy.recipe import ModelConfig
+
+    folder = Path(recipe.folder)
+    for name, endpoint in recipe.endpoints.items():
+        model = ModelConfig(base=endpoint.model, source=endpoint.source, revision=endpoint.revision)
+        if endpoint.engine == "vllm" and source_of(model, folder) in ("builtin", "path"):
+            try:
+                resolve(model, folder)
+            except InputError as error:
+                raise InputError(f"endpoints.{name}: {error}") from None
 
 
 def _works(count: int) -> str:
