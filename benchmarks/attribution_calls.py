@@ -161,7 +161,9 @@ def oracle(accuracy: float, seed: int) -> Answerer:
         rng = random.Random(f"{seed}:{novel.lines[position].line_id}")
         name = novel.gold.get(position, "unknown")
         if rng.random() >= accuracy and name != "unknown":
-            others = [other for other, also in novel.names.people if other != name and _in(window.text, other, *also)]
+            others = [
+                other for other, also in novel.names.shown(window) if other != name and _in(window.text, other, *also)
+            ]
             name = rng.choice(others) if others else "unknown"
         return {"span": number, "name": name}
 

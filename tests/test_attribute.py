@@ -22,6 +22,7 @@ from jobs.plan import plan_run
 from jobs.stage import read_latest
 from tests.endpoint import endpoint
 from tests.stories import CAST, NAMES, SILENT, STORY, asked, speaker_of
+from understudy.attributing import PROMPT_VERSION
 from understudy.cli import run
 from understudy.lines import Line
 from understudy.overlay import add, on_line, read
@@ -136,7 +137,7 @@ def test_a_model_names_who_speaks_and_nothing_else_changes_and_a_second_run_asks
     assert result.counts["asked"] == result.counts["attributed"] == 5
     own = record.counts["llm"]
     assert (own["agreed"], own["changed"], own["refused"], own["models"]) == (2, 1, {}, {"m": count})
-    assert record.config["llm"]["prompts"] == ["speakers-2"]
+    assert record.config["llm"]["prompts"] == [PROMPT_VERSION]
     assert record.config["llm"]["models"] == ["m"]
     assert record.counts["ledger"]["tokens_in"] > 0
     assert record.counts["open"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from understudy.attributing import (
     MOST_NAMES,
     MOST_SPANS,
     Names,
+    Window,
     is_open,
     named,
     question,
@@ -139,16 +141,29 @@ def test_a_model_changes_the_speaker_alone_and_is_believed_more_where_the_rules_
     ]
 
 
-def test_names_are_the_cast_then_who_was_heard_and_descriptions_are_nobodys_name():
+def test_names_are_the_cast_then_who_was_heard_near_and_descriptions_are_nobodys_name():
     heard = [replace(LINES[2], speaker=name) for name in ("the boatman", "Zoe", "Ada", "BERTRAM HOLM")]
     names = Names.of([("elsa", ["Elsa", "Miss Elsa"]), *CAST], heard)
-    assert [name for name, _ in names.people] == ["Elsa", "Anna", "Bertram", "Mrs. Vane", "Ada", "Zoe"]
-    assert names.listed("").splitlines()[0] == "- Elsa (also: Miss Elsa)"
+    shown = [name for name, _ in names.shown(Window("", (), near=("the boatman", "Zoe", "Bertram")))]
+    assert shown == ["Elsa", "Anna", "Bertram", "Mrs. Vane", "Zoe", "Ada"]
+    assert names.listed(Window("", ())).splitlines()[0] == "- Elsa (also: Miss Elsa)"
+
+
+def test_whoever_is_marked_in_a_window_and_whom_the_rules_suspect_can_be_named():
+    text = STORY.replace("Bertram", "Gustav")
+    lines = parse(text, "w", {"Anna": "anna"})
+    names = Names.of([("Anna", [])], lines)
+    found = list(windows(lines, text, 0, 0.82, 400))
+    for window in found:
+        shown = {name for name, _ in names.shown(window)}
+        assert set(re.findall(r"\[\[([^\]\d]+)\]\]", window.text)) <= shown
+        assert {lines[i].speaker for i in window.spans} - {None} <= shown
+    assert found
 
 
 def test_of_a_very_large_cast_those_in_the_text_are_shown():
     crowd = [(f"Person{n:03d}", [f"Alias{n:03d}"]) for n in range(200)]
-    shown = Names.of(crowd, []).listed("Here come Alias150 and Person199.").splitlines()
+    shown = Names.of(crowd, []).listed(Window("Here come Alias150 and Person199.", ())).splitlines()
     assert len(shown) == MOST_NAMES
     assert {"- Person150 (also: Alias150)", "- Person199 (also: Alias199)", "- Person000 (also: Alias000)"} <= set(
         shown

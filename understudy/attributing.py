@@ -20,7 +20,7 @@ from typing import Any
 from understudy.lines import Line
 from understudy.script import name_key
 
-PROMPT_VERSION = "speakers-2"
+PROMPT_VERSION = "speakers-3"
 CONFIDENCE = 0.85
 """Of a speaker that a model named: published figures for large models on novels lie between 0.85 and 0.93."""
 AGREED = 0.95
@@ -32,6 +32,9 @@ MOST_SPANS = 40
 """Speeches that one call asks for."""
 MOST_NAMES = 60
 """Names that one call shows."""
+OFTEN = 20
+"""Of them such as are heard often in the work, but perhaps not near."""
+NEAR_LINES = 40
 NOBODY = "unknown"
 
 UNKNOWN_SPAN, UNKNOWN_NAME, TWICE, UNANSWERED = "unknown span number", "unknown name", "named twice", "not answered"
@@ -72,39 +75,48 @@ class Window:
     """Positions in `lines` of the speeches that are asked for, in the order of their numbers; empty for a passage."""
     start: int = 0
     """Where a passage begins in the parsed text."""
+    near: tuple[str, ...] = ()
+    """Whom the rules heard speak in and around it, in the order of the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
     """Who may be named: the spelling that counts, by every key that means it."""
 
-    people: tuple[tuple[str, tuple[str, ...]], ...]
+    cast: tuple[tuple[str, tuple[str, ...]], ...]
     """(name, other names of the same person)."""
+    often: tuple[str, ...]
+    """Others whom the rules heard most often, by name."""
     by_key: Mapping[str, str]
 
     @classmethod
     def of(cls, cast: Sequence[tuple[str, Sequence[str]]], lines: Sequence[Line]) -> Names:
-        """The cast with its aliases, then by name the speakers whom the rules found most often."""
-        people = [_spelt(name, aliases) for name, aliases in cast]
-        by_key = {name_key(each): name for name, others in people for each in (name, *others)}
+        """The cast with its aliases, and everybody whom the rules heard in `lines` by a name."""
+        known = tuple(_spelt(name, aliases) for name, aliases in cast)
+        by_key = {name_key(each): name for name, others in known for each in (name, *others)}
         heard = Counter(line.speaker for line in lines if line.kind == "speech" and line.speaker)
         more: list[str] = []
         for speaker, _ in sorted(heard.items(), key=lambda one: (-one[1], one[0])):
-            if len(people) + len(more) >= MOST_NAMES:
-                break
             described = speaker[0].islower()  # `his wife` is nobody's name
             if not described and name_key(speaker) not in by_key:
                 by_key[name_key(speaker)] = speaker
                 more.append(speaker)
-        return cls((*people, *((speaker, ()) for speaker in sorted(more))), by_key)
+        return cls(known, tuple(sorted(more[:OFTEN])), by_key)
 
-    def listed(self, text: str) -> str:
-        """One name a line, other names behind it; of very many those that stand in `text`, then the first ones."""
-        shown = list(self.people)
-        if len(shown) > MOST_NAMES:
-            here = [one for one in shown if any(name in text for name in (one[0], *one[1]))]
-            kept = set([*here, *(one for one in shown if one not in here)][:MOST_NAMES])
-            shown = [one for one in shown if one in kept]
+    def shown(self, window: Window) -> list[tuple[str, tuple[str, ...]]]:
+        """Who may speak in a window: the cast (of very many those in the text first), those heard near, the others."""
+        here = [one for one in self.cast if any(name in window.text for name in (one[0], *one[1]))]
+        rest = [one for one in self.cast if one not in here]
+        first = set((here + rest)[:MOST_NAMES]) if len(self.cast) > MOST_NAMES else set(self.cast)
+        found = [one for one in self.cast if one in first]
+        names = {name for name, _ in self.cast}
+        near = (self.by_key.get(name_key(name)) for name in window.near)
+        others = dict.fromkeys(name for name in (*near, *self.often) if name and name not in names)
+        return [*found, *((name, ()) for name in list(others)[: max(0, MOST_NAMES - len(found))])]
+
+    def listed(self, window: Window) -> str:
+        """One name a line, other names behind it."""
+        shown = self.shown(window)
         return "\n".join(f"- {name}" + (f" (also: {', '.join(also)})" if also else "") for name, also in shown)
 
 
@@ -134,7 +146,9 @@ def windows(lines: Sequence[Line], text: str, start: int, threshold: float, wind
             spans = asked[n : n + MOST_SPANS]
             until = min(lines[spans[-1]].end, max(end, lines[spans[-1]].start)) + around
             shown = _at_blanks(text, lines[spans[0]].start - start - around, until - start)
-            yield Window(_marked(lines, text, start, *shown, spans), tuple(spans))
+            around_it = lines[max(0, spans[0] - NEAR_LINES) : spans[-1] + NEAR_LINES + 1]
+            near = dict.fromkeys(line.speaker for line in around_it if line.kind == "speech" and line.speaker)
+            yield Window(_marked(lines, text, start, *shown, spans), tuple(spans), near=tuple(near))
 
 
 def _cells(lines: Sequence[Line], end: int, most: int) -> Iterator[tuple[range, int]]:
@@ -194,7 +208,7 @@ def question(window: Window, names: Names) -> tuple[dict[str, str], ...]:
     """The messages of a call about a window's open speeches."""
     count = len(window.spans)
     who = "Who says 1?" if count == 1 else f"Who says 1 to {count}?"
-    asked = f"Names:\n{names.listed(window.text)}\n\nText:\n{window.text}\n\n{who}"
+    asked = f"Names:\n{names.listed(window)}\n\nText:\n{window.text}\n\n{who}"
     return {"role": "system", "content": _SPEAKERS}, {"role": "user", "content": asked}
 
 

@@ -22,7 +22,7 @@ from understudy.quotes import is_han
 from understudy.script import name_key
 from understudy.speech_words import PRONOUNS
 
-PROMPT_VERSION = "spoken-1"
+PROMPT_VERSION = "spoken-2"
 CONFIDENCE = 0.7
 """Of a speech that only a model found."""
 LEAST_CHARS = 20
@@ -59,13 +59,15 @@ Said = tuple[str, int, int]
 def passages(lines: Sequence[Line], text: str, start: int, window_chars: int, least: int) -> Iterator[Window]:
     """Stretches between speeches and headings of at least `least` characters, cut at `window_chars`."""
     begin = end = None
+    heard = dict.fromkeys(line.speaker for line in lines if line.kind == "speech" and line.speaker)
     for line in [*lines, None]:
         if line is not None and line.kind == "narration":
             begin = line.start - start if begin is None else begin
             end = line.end - start
             continue
         if begin is not None and end is not None and end - begin >= least:
-            yield from _cut(text, begin, end, window_chars)
+            for piece in _cut(text, begin, end, window_chars):
+                yield replace(piece, near=tuple(name for name in heard if name in piece.text))
         begin = end = None
 
 
@@ -84,7 +86,7 @@ def _cut(text: str, begin: int, end: int, window_chars: int) -> Iterator[Window]
 
 def reading(passage: Window, names: Names) -> tuple[dict[str, str], ...]:
     """The messages of a call that copies out who says what."""
-    asked = f"Names:\n{names.listed(passage.text) or '- (none known)'}\n\nText:\n{passage.text}"
+    asked = f"Names:\n{names.listed(passage) or '- (none known)'}\n\nText:\n{passage.text}"
     return {"role": "system", "content": _READER}, {"role": "user", "content": asked}
 
 
