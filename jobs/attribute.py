@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from jobs.llm import Answer, Call, Service, answer_all
 from jobs.stage import Unit, say
 from understudy import attributing, spoken
 from understudy.attributing import Names, Window, question, windows
-from understudy.errors import CorpusError
+from understudy.errors import CorpusError, StoreError
 from understudy.prose import cast_names
 from understudy.recipe import ExtractLlm, Recipe
 from understudy.record import Record, output_key, read_record
@@ -36,6 +38,9 @@ MOST_LINES = 200_000
 """Lines of one batch."""
 BETWEEN_SPEECHES = 2
 """Where a work has speech, a stretch without any is read by a model when it is as long as half a window."""
+LOOKED_AT_ONCE = 1000
+LOOKERS = 16
+"""Records that are read at the same time: over S3 each takes tens of milliseconds."""
 SAMPLING = {"temperature": 0}
 
 Row = dict[str, Any]
@@ -59,19 +64,28 @@ def attributed(recipe: Recipe, store: Store, tasks: Mapping[str, Task], rows: It
     jobs.llm.BudgetReached and its kin end it: what was answered is kept, and the same command goes on.
     """
     asked: list[_Asked] = []
-    for row in rows:
-        task = tasks[row["work"]]
-        rules = read_record(store, output_key(recipe.name, "extract", row["fingerprint"]))
-        unit = revision_of(recipe, task, rules) if rules else None
-        if rules is None or unit is None:
-            yield row
-        elif task.force or not (record := unit.record(store)):
-            store.delete(f"{unit.key}/record.json")
-            asked.append(_Asked(task, rules, unit))
-        else:
-            yield {**row, "fingerprint": unit.fingerprint, "skipped": True, "counts": record.counts}
+    left = iter(rows)
+    while some := list(islice(left, LOOKED_AT_ONCE)):
+        with ThreadPoolExecutor(LOOKERS) as pool:
+            seen = list(pool.map(lambda row: _looked(recipe, store, tasks[row["work"]], row), some))
+        asked += [one for one in seen if isinstance(one, _Asked)]
+        yield from (one for one in seen if not isinstance(one, _Asked))
     if asked:
         yield from _Reading(recipe, store).rows(asked)
+
+
+def _looked(recipe: Recipe, store: Store, task: Task, row: Row) -> Row | _Asked:
+    """A work's row as it is behind the model, or the work that it has to be asked about."""
+    one = _Asked(task, row["fingerprint"])
+    rules = one.rules(store)
+    unit = revision_of(recipe, task, rules) if rules else None
+    if unit is None:
+        return row
+    record = None if task.force else unit.record(store)
+    if record is None:
+        store.delete(f"{unit.key}/record.json")  # a run killed while it repeats must not find the old record
+        return one
+    return {**row, "fingerprint": unit.fingerprint, "skipped": True, "counts": record.counts}
 
 
 def up_to_date(recipe: Recipe, store: Store, task: Task, rules: Record) -> Record | None:
@@ -116,8 +130,12 @@ class _Asked:
     """A work about which a model is asked."""
 
     task: Task
-    rules: Record
-    unit: Unit
+    fingerprint: str
+    """Of the rules' output; its record is read when it is needed, since there may be very many works."""
+
+    def rules(self, store: Store) -> Record | None:
+        """The record of what the rules made of it."""
+        return read_record(store, output_key(self.task.recipe, "extract", self.fingerprint))
 
 
 @dataclass(slots=True)
@@ -148,11 +166,20 @@ class Questions:
             yield Call(reading(passage, self.names), spoken.LINES_SCHEMA, SAMPLING)
 
 
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What is made of a work."""
+
+    task: Task
+    rules: Record
+    unit: Unit
+
+
 @dataclass(slots=True)
 class _Item:
     """A stretch on its way; without one, the end of a work, or why it cannot be read."""
 
-    asked: _Asked
+    plan: _Planned
     stretch: Stretch | None = None
     questions: Questions | None = None
     calls: list[Call] = field(default_factory=list)
@@ -184,15 +211,20 @@ class _Reading:
                 self.open.close()
 
     def _items(self, asked: _Asked) -> Iterator[_Item]:
-        cast, kind = cast_of(asked.task), str(asked.rules.counts.get("kind"))
+        task, rules = asked.task, asked.rules(self.store)
+        unit = revision_of(self.recipe, task, rules) if rules else None
+        if rules is None or unit is None:
+            raise StoreError(f"{task.work.name}: its lines went away while they were read; run the same command again")
+        plan = _Planned(task, rules, unit)
+        cast, kind = cast_of(task), str(rules.counts.get("kind"))
         try:
-            for stretch in stretches_of(self.store, asked.task, asked.rules):
+            for stretch in stretches_of(self.store, task, rules):
                 questions = Questions.of(self.llm, cast, stretch, kind)
-                yield _Item(asked, stretch, questions, list(questions.calls()))
+                yield _Item(plan, stretch, questions, list(questions.calls()))
         except CorpusError as error:
-            yield _Item(asked, problem=str(error))
+            yield _Item(plan, problem=str(error))
         else:
-            yield _Item(asked)
+            yield _Item(plan)
 
     def _answered(self, batch: Sequence[_Item]) -> Iterator[Row]:
         before = self.service.ledger()
@@ -208,7 +240,7 @@ class _Reading:
 
     def _take(self, item: _Item, answers: Sequence[Answer], spent: Mapping[str, float]) -> Row | None:
         if self.open is None:
-            self.open = Revision(self.store, item.asked.task, item.asked.rules, item.asked.unit)
+            self.open = Revision(self.store, item.plan.task, item.plan.rules, item.plan.unit)
         if item.stretch is not None and item.questions is not None:
             own = item.questions
             count = len(own.windows)
