@@ -18,12 +18,13 @@ import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.calls import Call
 from jobs.endpoint_calls import EndpointError, Reply
 from jobs.throttle import EndpointDownError
-from understudy.base import Base, resolve
+from understudy.base import Base, resolve, source_of
 from understudy.cpu_engine import cpu_engine
 from understudy.errors import BaseError
 from understudy.recipe import Endpoint, ModelConfig
@@ -31,8 +32,6 @@ from understudy.record import canonical
 from understudy.telemetry import TELEMETRY_OFF
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from jobs.ledger import Tally
 
 STAGE = "vLLMEngineStage"
@@ -75,6 +74,25 @@ def base_of(endpoint: Endpoint, folder: Path) -> Base:
         return resolve(model_of(endpoint), folder)
     except BaseError as error:
         raise BaseError(str(error).replace("model.base", "endpoint model", 1)) from None
+
+
+def identity_here(endpoint: Endpoint, folder: Path) -> str:
+    """Identity of an embedded endpoint's base, fetching nothing: empty where it is not on this machine yet.
+
+    Empty for a server too. BaseError in one line for a folder without a base.
+    """
+    if endpoint.engine == "http":
+        return ""
+    model = model_of(endpoint)
+    source = source_of(model, folder)
+    if source in ("builtin", "path"):
+        return base_of(endpoint, folder).identity
+    if source == "hf":
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(model.base, "config.json", revision=model.revision)
+        return f"hf:{Path(found).parent.name}" if isinstance(found, str) else ""
+    return ""
 
 
 def said_by(endpoint: Endpoint, identity: str) -> dict[str, Any]:
@@ -186,8 +204,6 @@ class Engine:
             ) from error
 
     def _build(self, spec: EngineSpec) -> None:
-        from pathlib import Path
-
         from jobs.base_model import load_tokenizer
         from understudy.rendering import Renderer
 

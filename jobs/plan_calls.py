@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from jobs.augment_calls import call_of
-from jobs.calls import Call, key_of
+from jobs.caller import key_at
+from jobs.calls import Call
 from jobs.curate_sources import Sources
+from jobs.embedded import identity_here
 from jobs.journal import Journal, Lookup
 from jobs.material import material_of
 from jobs.records import Damage, read_payload, scan
@@ -187,11 +190,16 @@ def asked_of(
     """
     found = Calls(calls=len(asked))
     keys: dict[str, dict[str, Any]] = {}
-    models = sorted({one.model for one in endpoints_of(recipe, endpoint)})
-    for model in models:
-        keys = max(keys, journals.answered(model, [key_of(model, call) for call, _ in asked]), key=len)
-    here = {key_of(model, call): (tokens_in(call), said) for model in models for call, said in asked} if keys else {}
-    new = [(tokens_in(call), said) for call, said in asked if not any(key_of(m, call) in keys for m in models)]
+    known_as: list[set[str]] = [set() for _ in asked]
+    for one in {one.model: one for one in endpoints_of(recipe, endpoint)}.values():
+        identity = identity_here(one, Path(recipe.folder or "."))
+        by_model = [key_at(one, call, identity) for call, _ in asked]
+        for names, key in zip(known_as, by_model, strict=True):
+            names.add(key)
+        keys = max(keys, journals.answered(one.model, by_model), key=len)
+    sizes = [(tokens_in(call), said) for call, said in asked]
+    here = {key: size for names, size in zip(known_as, sizes, strict=True) for key in names} if keys else {}
+    new = [size for names, size in zip(known_as, sizes, strict=True) if not names & keys.keys()]
     found.journaled = len(asked) - len(new)
     for at, name, own in ((0, "in", known.tokens_in), (1, "out", known.tokens_out)):
         guessed = sum(here[key][at] for key in keys)

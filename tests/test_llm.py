@@ -83,6 +83,18 @@ def test_edit_one_prompt_of_three_and_only_its_calls_are_made_again(tmp_path: Pa
     assert asked == {"as a king": 40, "as a queen": 40, "as a knave": 40, "as a fool": 40}
 
 
+def test_a_plan_knows_calls_by_the_keys_under_which_they_were_answered(tmp_path: Path):
+    from jobs.plan_calls import Former, Journals, asked_of
+
+    with endpoint(say_number) as url:
+        fields = {"base_url": url, "model": "m", "options": {"top_k": 5}}
+        recipe = Recipe.model_validate({"name": "planned", "endpoints": {"main": fields}})
+        store = Store.open(tmp_path)
+        answer_all(Service.of(recipe, store, "test"), calls(3))
+        found = asked_of(recipe, "main", [(call, 10.0) for call in calls(5)], Journals(store), Former())
+    assert (found.calls, found.journaled) == (5, 3)
+
+
 def test_the_same_question_twice_in_one_run_is_paid_once(tmp_path: Path):
     with endpoint(say_number, latency_s=0.05) as url:
         answers = answer_all(service_of(url, tmp_path), [*calls(1), *calls(1), *calls(1, draw=1)])
