@@ -36,7 +36,9 @@ def demo(folder: Path) -> tuple[str, float]:
     )
     if done.returncode:
         sys.exit(f"the demo ended with {done.returncode}:\n{done.stdout[-3000:]}")
-    text = "\n".join(line.rstrip() for line in done.stdout.replace(str(folder), ".").splitlines())
+    text = "\n".join(
+        line.rstrip() for line in done.stdout.replace(str(folder), ".").replace(str(ROOT), ".").splitlines()
+    )
     return re.sub(r"\n{3,}", "\n\n", text).strip(), time.monotonic() - began
 
 
