@@ -108,8 +108,8 @@ class _Planner:
         self.base = play.recipe if anew else recipe.model_copy(update={"store": home.uri})
         """What stages are asked for their units by: the rehearsal, or the store itself where extract has no work."""
         self.lends = anew
-        self.known = play.whole and not play.ruled if anew else True
-        """Whether fingerprints of the next stage can be told."""
+        self.known = play.whole and recipe.extract.llm is None if anew else True
+        """Whether fingerprints of the next stage can be told; not before a model has named speakers."""
         self.waiting: set[str] = set()
         """Units of the stage that would be made."""
         self.sources: Sources | None = None
@@ -130,13 +130,14 @@ class _Planner:
         cores = max(
             1, min(self.recipe.resources.extract.workers or len(play.todo), len(play.todo), os.cpu_count() or 1)
         )
-        stage.seconds, stage.seconds_by = play.expected["seconds"] / cores, f"measured on the sample, {cores} at once"
+        stage.seconds = play.expected["seconds"] / cores
+        stage.seconds_by = f"measured on the sample, {cores} files at once"
         former = Made.of(self.home, self.recipe.name, "extract").records.values()
         characters = sum(int(record.counts.get("characters") or 0) for record in former)
         if characters > KNOWN_CHARACTERS:
             spent = sum(record.seconds for record in former)
             stage.seconds = spent / characters * play.expected["characters"] / cores
-            stage.seconds_by = f"by former records, {cores} at once"
+            stage.seconds_by = f"by former records, {cores} files at once"
         if self.recipe.extract.llm is not None:
             self._read(stage)
         for name, problem in list(play.problems.items())[:5]:

@@ -93,7 +93,7 @@ PAGES = [[(60.0, 500.0 - 14 * row, "ANNA: Who is there, my friend?") for row in 
         ("a.jsonl", b"no json\n" * 200, "no JSON"),
         ("a.json", b'[{"instruction": "x"}]', "JSON document"),
         ("a.txt", b"x" * 70_000_000, "64 MB"),
-        ("a.txt", b"A: b\n\n" * 10 + b"x" * 9_000_000, "row of more than 8 million"),
+        ("a.txt", b"A: b\n\n" * 10 + b"x" * 5_000_000, "row of more than 4 million"),
     ],
 )
 def test_what_cannot_be_read_is_set_aside_with_one_reason(tmp_path, name, data, words):
