@@ -157,7 +157,11 @@ def _own_part(ledger: Mapping[str, Mapping[str, Any]], task: Task, tasks: Sequen
 
     Calls and those answered before are counted exactly.
     """
-    found: dict[str, Any] = {"calls": task.calls["calls"] + task.calls["judged"], "cached": task.calls["cached"]}
+    calls = task.calls
+    found: dict[str, Any] = {
+        "calls": calls["calls"] + calls["judged"],
+        "cached": calls["cached"] + calls["judged_cached"],
+    }
     for endpoint, whole in ledger.items():
         share = task.new_calls[endpoint] / max(1, sum(one.new_calls[endpoint] for one in tasks))
         for name in whole.keys() - {"calls", "cached", "cached_share"}:

@@ -155,7 +155,7 @@ class Task:
 
     def _count(self, what: str, endpoint: str, answer: Answer) -> None:
         self.calls[what] += 1
-        self.calls["cached"] += answer.cached
+        self.calls["cached" if what == "calls" else "judged_cached"] += answer.cached
         self.new_calls[endpoint] += not answer.cached
 
     def _refuse(self, order: Order, reason: str, detail: str = "") -> None:

@@ -124,7 +124,8 @@ def sources_of(store: Store, recipe: Recipe, cast: tuple[CastEntry, ...]) -> Sou
 def _add_lines(sources: Sources, work: str, key: str, record: Record) -> None:
     table = f"{key}/lines.parquet"
     views = dict(record.counts["views"])
-    if work in sources.overlay.works:
+    # Rows of a table and parts of a cut text are works of their own: `<unit>.<number>`.
+    if any(one == work or one.startswith(f"{work}.") for one in sources.overlay.works):
         before = sources.tables.rows(table)
         after, stale = sources.overlay.apply_to_lines(before)
         sources.stale += stale

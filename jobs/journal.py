@@ -156,8 +156,9 @@ def run_lock(store: Store, run: str) -> Path:
 
 
 def host() -> str:
-    """This machine's name as it stands in file names."""
-    return slug(socket.gethostname())[:24].replace(".", "-")
+    """This machine's name as it stands in file names; no two machines share one (pods differ at the very end)."""
+    name = socket.gethostname()
+    return f"{slug(name)[:24].replace('.', '-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _wait_for_orphans(folder: Path, wait_s: float) -> None:

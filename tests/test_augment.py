@@ -169,9 +169,12 @@ def test_a_judge_keeps_what_it_likes_and_what_has_no_verdict_is_not_accepted(tmp
         result = run_augment(recipe)
         rows, aside, record = output(Store.open(recipe.store, tmp_path), result, "crane:step-0")
         assert Counter(request["model"] for request in url.seen)["critic"] >= 12
+        counts = run_augment(recipe, force=True).counts["crane:step-0"]
     assert {one.scene.split("/")[0] for one in rows} == {"neighbour"}
     assert {row["reason"] for row in aside} == {"judge"}
     assert {row["detail"] for row in aside if row["messages"][0]["content"].count("mother")} == {"2: Flat."}
+    assert (counts["calls"], counts["cached"], counts["judged"]) == (12, 12, 12), "verdicts are no calls"
+    assert (counts["ledger"]["calls"], counts["ledger"]["cached"]) == (24, 24)
     assert record.counts["judged"] == 12
     assert {one.provenance.model for one in rows} == {"main"}
 

@@ -316,6 +316,16 @@ def test_a_line_given_to_somebody_else_is_learned_there_and_stale_decisions_are_
     assert [one["reason"] for one in details["review"]["stale"]] == ["changed"]
 
 
+def test_a_decision_about_a_row_of_a_table_counts_like_any_other(tmp_path):
+    recipe = production(tmp_path)
+    store = Store.open(tmp_path / "store")
+    rows = [{**row, "work": "w.1", "line_id": row["line_id"].replace("w:", "w.1:")} for row in cast_rows()]
+    extracted(store, "w", rows)
+    run_curate(recipe)
+    add(store, "jug", [on_line(rows, 1, "edit", text="A word of my own.")])
+    assert set(run_curate(recipe).made) == {"adam", "licht"}
+
+
 def test_a_persona_may_be_made_of_generated_conversations_alone(tmp_path):
     step = {"name": "more", "kind": "style", "endpoint": "main"}
     endpoint = {"main": {"base_url": "http://localhost:1/v1", "model": "m"}}

@@ -147,6 +147,15 @@ def test_what_a_killed_writer_called_durable_is_there_and_its_file_is_free(tmp_p
     assert len(found) == said + 1
 
 
+def test_machines_whose_long_names_differ_at_the_end_are_not_taken_for_one(monkeypatch):
+    names = []
+    for pod in ("head-x7k2p", "gpu-worker-9zz1q"):
+        monkeypatch.setattr(journals.socket, "gethostname", lambda pod=pod: f"understudy-production-raycluster-{pod}")
+        names.append(journals.host())
+    assert len(set(names)) == 2
+    assert not any("." in name or "=" in name for name in names), "both mean something in a segment's name"
+
+
 def test_two_runs_that_start_at_once_merge_without_losing_a_record(journal: Journal):
     write(journal, range(300)).close()
     opened: list[Journal] = []
