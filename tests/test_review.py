@@ -84,6 +84,17 @@ def test_every_decision_ends_in_the_overlay_and_changes_just_its_line(made, page
     assert "I did. It was dark on the stairs." not in texts
 
 
+def test_a_decision_about_a_line_does_not_show_on_another_with_the_same_words(tmp_path):
+    refrain = "ADA: It is always dark on the stairs."
+    recipe, store = small_production(tmp_path, PLAY.replace("ADA: The cook says many things.", refrain))
+    room = Room(store, recipe)
+    first, second = (row["at"] for row in room.lines(Filter(text="always dark"), None, 9)["rows"])
+    assert room.decide("lines", first, "fix", speaker="NELL")["speaker"] == "NELL"
+    shown = room.lines(Filter(text="always dark"), None, 9)["rows"]
+    assert [(row["speaker"], row["status"]) for row in shown] == [("NELL", "fix"), ("ADA", "")]
+    assert room.decide("lines", second, "keep")["status"] == "keep"
+
+
 def test_a_line_said_by_nobody_loses_its_persona(made, page):
     row = page.ask("decide", {"kind": "lines", "at": row_of(page, "any bread")["at"], "do": "fix", "speaker": " "})
     assert row["row"]["persona"] is None

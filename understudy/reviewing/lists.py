@@ -85,7 +85,7 @@ def _behind(rows: Sequence[int], row: int) -> int:
 
 def line_mask(table: pa.Table, wanted: Filter) -> Any:
     """Which rows of a lines table pass the filter, decisions and reasons apart: an Arrow mask."""
-    pc = _compute()
+    pc = compute()
     mask = pc.equal(table["kind"], "speech")
     if wanted.persona == "-":
         mask = pc.and_(mask, pc.is_null(table["persona"]))
@@ -106,7 +106,7 @@ def sample_mask(table: pa.Table, wanted: Filter) -> Any:
     """`line_mask` for a conversations table."""
     import pyarrow as pa
 
-    pc = _compute()
+    pc = compute()
     mask = pa.chunked_array([pa.array([True] * table.num_rows, pa.bool_())])
     if wanted.persona:
         mask = pc.and_(mask, pc.equal(table["persona"], wanted.persona))
@@ -125,7 +125,7 @@ def passing(
     """The rows of a mask whose ids are among `only` and whom `judged` (ids to verdicts) lets through."""
     import pyarrow as pa
 
-    pc = _compute()
+    pc = compute()
     if only is not None:
         mask = pc.and_(mask, pc.is_in(ids, pa.array(sorted(only), pa.string())))
     rows: list[int] = pc.indices_nonzero(mask).to_pylist()
@@ -135,7 +135,8 @@ def passing(
     return [row for row, good in zip(rows, judged(iter(names)), strict=True) if good]
 
 
-def _compute() -> Any:
+def compute() -> Any:
+    """pyarrow.compute; typed as anything, since its functions are made when it is loaded."""
     import pyarrow.compute as pc
 
     return pc

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from understudy import overlay
 from understudy.conversation import Conversation
@@ -24,13 +24,10 @@ from understudy.errors import InputError, MissingError
 from understudy.overlay import Decision, Overlay
 from understudy.persona import Persona, cast_entries, cast_entry_persona
 from understudy.recipe import AutoCastEntry, Recipe
-from understudy.reviewing.lists import Filter, line_mask, page, passing, place_of, sample_mask
+from understudy.reviewing.lists import Filter, compute, line_mask, page, passing, place_of, sample_mask
 from understudy.reviewing.outputs import finished, read_table
 from understudy.script import name_key
 from understudy.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 AROUND = 4
 """Rows of context on each side of a line."""
@@ -162,7 +159,7 @@ class Room:
         number, row = place_of(place, self.tables)
         window, position = self._window(number, row, 1)
         before = window[position]
-        after = self._decided_line(window, position)
+        after = self._decided_line(number, window, position)
         shown = after or before
         changed = {n: before[n] for n in ("speaker", "persona", "text") if after and after[n] != before[n]}
         names = ("line_id", "work", "scene", "speaker", "persona", "text", "method", "start", "end")
@@ -185,10 +182,9 @@ class Room:
     def cited(self, line_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Lines by their ids, for citations; unknown ids are left out."""
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         wanted = pa.array(sorted(set(line_ids)), pa.string())
-        is_in: Any = vars(pc)["is_in"]
+        is_in = compute().is_in
         found: dict[str, dict[str, Any]] = {}
         for table in self.tables if len(wanted) else ():
             for row in table.filter(is_in(table["line_id"], wanted)).to_pylist():
@@ -318,20 +314,33 @@ class Room:
     def _restate(self, kind: str, place: str) -> None:
         """The status of one row after a decision about it; a whole work takes too long to look at."""
         if kind == "lines":
-            window, position = self._window(*place_of(place, self.tables), 1)
+            number, row = place_of(place, self.tables)
+            window, position = self._window(number, row, 1)
             line_id = window[position]["line_id"]
-            status = _line_status(window[position], self._decided_line(window, position))
+            status = _line_status(window[position], self._decided_line(number, window, position))
             _put(self._line_status, line_id, status)
         else:
             one = self._conversation(*place_of(place, self.samples_tables))
             _put(self._sample_status, one.conversation_id, self.overlay.apply_to_conversations([one])[0][0][1])
 
-    def _decided_line(self, window: Sequence[Mapping[str, Any]], position: int) -> dict[str, Any] | None:
+    def _decided_line(self, number: int, window: Sequence[Mapping[str, Any]], position: int) -> dict[str, Any] | None:
         """A row with its decisions, or None where it was dropped."""
-        if window[position]["work"] not in self.overlay.works:
-            return dict(window[position])
-        after, _ = self.overlay.apply_to_lines([dict(row) for row in window])
-        return next((row for row in after if row["line_id"] == window[position]["line_id"]), None)
+        here = window[position]
+        digest = overlay.text_digest(str(here["text"] or ""))
+        same = [one for one in self.overlay.decisions if one.work == here["work"] and one.digest == digest]
+        # Seen through a window, a decision about the same words elsewhere in the work would be taken for this row's.
+        own = [one for one in same if not self._stands_elsewhere(number, one, here)]
+        after, _ = Overlay(tuple(own)).apply_to_lines([dict(row) for row in window])
+        return next((row for row in after if row["line_id"] == here["line_id"]), None)
+
+    def _stands_elsewhere(self, number: int, one: Decision, here: Mapping[str, Any]) -> bool:
+        if (one.start, one.end) == (here["start"], here["end"]):
+            return False
+        table = self.tables[number]
+        at = zip(("work", "start", "end"), (one.work, one.start, one.end), strict=True)
+        for name, value in at:
+            table = table.filter(compute().equal(table[name], value))
+        return any(overlay.text_digest(str(text or "")) == one.digest for text in table["text"].to_pylist())
 
     def _judge(self, statuses: Mapping[str, str], wanted: str) -> Any:
         if not wanted:
