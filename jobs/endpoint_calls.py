@@ -59,7 +59,7 @@ class Server:
         timeout = httpx2.Timeout(endpoint.timeout_s, connect=min(10.0, endpoint.timeout_s))
         self.client = AsyncOpenAI(
             base_url=endpoint.base_url,
-            api_key=os.environ.get(endpoint.api_key_env) or "none",
+            api_key=os.environ.get(endpoint.api_key_env, "").strip() or "none",  # files with keys end with a newline
             max_retries=0,
             timeout=timeout,
             http_client=DefaultAioHttpClient(limits=limits, timeout=timeout),
@@ -149,6 +149,9 @@ class Server:
         except (APIConnectionError, httpx2.HTTPError, OSError) as error:
             cause = error.__cause__ or error
             return "failed", Reply(problem=f"the connection failed ({_short(cause)})"), None
+        except ValueError as error:  # before anything is sent: letters that no header can hold, a user in the address
+            where, wanted = f"endpoints.{self.name}", f"see base_url and what is in {self.endpoint.api_key_env}"
+            raise EndpointError(f"{where}: no request can be made ({_short(error)}); {wanted}") from None
         return self._read(raw)
 
     def _status(self, error: Any) -> tuple[Outcome, Reply, float | None]:
@@ -157,6 +160,8 @@ class Server:
         if code in FATAL:
             key = f"set {self.endpoint.api_key_env}" if code in (401, 403) else "see base_url and model"
             raise EndpointError(f"endpoints.{self.name}: {self.endpoint.base_url} says {said}; {key}")
+        if code == 429 and "too large" in said.casefold():  # more than a whole minute's tokens: no pause helps
+            return "refused", Reply(problem=f"refused with {said}", lasting=False), None
         if code in SLOW:
             return "slow", Reply(problem=f"answered {said}"), retry_after(error.response.headers.get("retry-after"))
         if code >= 500 or code in (408, 409, 425):

@@ -159,6 +159,25 @@ def test_a_refused_request_is_set_aside_once_and_for_all_with_the_servers_words(
     assert "maximum context length" in answers[1].reason
 
 
+def test_a_request_larger_than_the_quota_is_set_aside_and_does_not_hold_the_others_up(tmp_path: Path):
+    large = {"status": 429, "body": {"error": {"message": "Request too large for m: Limit 10000, Requested 20000"}}}
+    with endpoint(lambda m, r: large if m[-1]["content"] == "question 1" else "fine") as url:
+        answers = answer_all(service_of(url, tmp_path, patience_s=5), calls(3))
+        assert url.counts()["received"] == 3
+    assert [bool(answer.reason) for answer in answers] == [False, True, False]
+    assert "too large" in answers[1].reason
+
+
+def test_a_key_that_no_header_can_hold_is_said_in_one_line_and_never_shown(tmp_path: Path, monkeypatch):
+    with endpoint(say_number) as url:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-\u201csecret\u201d")
+        with pytest.raises(EndpointError, match=r"^endpoints.main: no request [^\n]*OPENAI_API_KEY$") as said:
+            answer_all(service_of(url, tmp_path), calls(1))
+        assert "secret" not in str(said.value)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-secret\n")
+        assert not answer_all(service_of(url, tmp_path), calls(1))[0].reason
+
+
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
