@@ -6,6 +6,7 @@ done is tried again file by file, and only the one that kills again is given up.
 
 from __future__ import annotations
 
+import gc
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -86,4 +87,6 @@ def _run(
 
 
 def _rows_of(item: dict[str, Any]) -> list[dict[str, Any]]:
+    # Parsing makes hundreds of thousands of objects that stay: looked through at every 700th, they take 6 % longer.
+    gc.set_threshold(20_000, 10, 10)
     return [{"number": number, "row": json.dumps(item["what"](task))} for number, task in item["pack"]]
