@@ -20,7 +20,7 @@ from typing import Any
 
 from jobs.attribute_files import Revision, Stretch, stretches_of
 from jobs.extract_work import VERSION, Task, rights_of
-from jobs.llm import Answer, Call, Service, answer_all
+from jobs.llm import Answer, Call, Service, answer_all, models_of
 from jobs.stage import Unit, say
 from understudy import attributing, spoken
 from understudy.attributing import Names, Window, question, windows
@@ -99,11 +99,10 @@ def revision_of(recipe: Recipe, task: Task, rules: Record) -> Unit | None:
     llm = recipe.extract.llm
     if llm is None or not _wanted(llm, rules):
         return None
-    names = list(recipe.endpoints) if llm.endpoint == "all" else [llm.endpoint]
     prompts = [attributing.PROMPT_VERSION, *([spoken.PROMPT_VERSION] if llm.read == "chunks" else [])]
     reader = {
         **llm.model_dump(mode="json", exclude={"endpoint"}),
-        "models": sorted({recipe.endpoints[name].model for name in names}),
+        "models": models_of(recipe, llm.endpoint),
         "prompts": prompts,
         "cast": [[name, list(also)] for name, also in cast_of(task)],
     }

@@ -20,7 +20,7 @@ from jobs.augment_calls import Question, answered
 from jobs.augment_task import Task
 from jobs.cast import chosen_cast
 from jobs.curate_sources import Sources, sources_of
-from jobs.llm import Service
+from jobs.llm import Service, models_of
 from jobs.material import file_digests, inputs_of, material_of, rights_of
 from jobs.stage import StageResult, Unit, say, split_done, write_latest
 from understudy.augmentation.kinds import kind_of
@@ -114,20 +114,14 @@ def _unit(store: Store, recipe: Recipe, sources: Sources, step: AnyStep, persona
         "step": step.model_dump(mode="json", exclude={"personas", "endpoint", "judge"}),
         "persona": {**persona.model_dump(mode="json", exclude={"works", "sampling"}), "card": digest_of(persona.card)},
         "prompt": kind_of(step.kind).prompt_version,
-        "models": _models(recipe, step.endpoint),
-        "judge": _models(recipe, step.judge),
+        "models": models_of(recipe, step.endpoint),
+        "judge": models_of(recipe, step.judge),
     }
     if step.reads_lines:
         config["curate"] = recipe.curate.model_dump(mode="json", include={"window", "heldout", "seed"})
     inputs = {**file_digests(step, recipe), **inputs_of(store, sources, step, persona.name)}
     rights = rights_of(sources, step, persona.name)
     return Unit(recipe.name, "augment", VERSION, unit_name(persona.name, step), config, inputs, rights)
-
-
-def _models(recipe: Recipe, endpoint: str | None) -> list[str]:
-    """The models behind an endpoint's name: a server that moves makes nothing again, another model does."""
-    names = list(recipe.endpoints) if endpoint == "all" else [endpoint] if endpoint else []
-    return sorted({recipe.endpoints[name].model for name in names})
 
 
 def _work(store: Store, recipe: Recipe, tasks: Sequence[Task]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from jobs.ledger import BudgetReached, Meter, line, summary
 from jobs.throttle import EndpointDownError
 from understudy.errors import RecipeError
 from understudy.recipe import Budget, Endpoint, Recipe
+from understudy.record import digest_of
 from understudy.store import Store
 
 if TYPE_CHECKING:
@@ -197,6 +198,23 @@ class live:  # noqa: N801 - reads as a block
                 before, said_at = text, now
             if ended:
                 return
+
+
+def models_of(recipe: Recipe, endpoint: str | None) -> list[str]:
+    """What makes the answers of the endpoints behind a name what they are: models, with a digest of requests' options.
+
+    For fingerprints: a server that moves makes nothing again, another model or `top_k` does.
+    """
+    names = list(recipe.endpoints) if endpoint == "all" else [endpoint] if endpoint else []
+    found: set[str] = set()
+    for one in (recipe.endpoints[name] for name in names):
+        options: dict[str, Any] = dict(one.options)
+        if one.engine == "vllm":  # its other options say how it runs
+            from jobs.embedded import WHAT_IS_SAID
+
+            options = {name: value for name, value in options.items() if name in WHAT_IS_SAID}
+        found.add(f"{one.model} {digest_of(options)[:16]}" if options else one.model)
+    return sorted(found)
 
 
 @cache

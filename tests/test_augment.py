@@ -112,6 +112,19 @@ def test_an_edited_prompt_of_three_repeats_only_its_calls_and_an_edited_style_on
         assert back.units == first.units
 
 
+def test_an_edited_option_of_the_endpoint_asks_anew_and_another_address_does_not(tmp_path):
+    with endpoint(good) as url, endpoint(good) as moved:
+        ends = {"main": {"base_url": str(url), "model": "m"}}
+        first = run_augment(recipe_of(tmp_path, url, {}, endpoints=ends))
+        ends["main"]["base_url"] = str(moved)
+        assert run_augment(recipe_of(tmp_path, url, {}, endpoints=ends)).skipped
+        ends["main"]["options"] = {"top_k": 7}
+        assert run_augment(recipe_of(tmp_path, url, {}, endpoints=ends)).made == ("crane:step-0",)
+        assert [request["top_k"] for request in moved.seen] == [7] * 12
+        ends["main"].pop("options")
+        assert run_augment(recipe_of(tmp_path, url, {}, endpoints=ends)).units == first.units
+
+
 def test_a_killed_run_goes_on_and_ends_where_an_undisturbed_one_ends(tmp_path):
     step = {"recipients": [f"friend {n}" for n in range(60)], "checks": {"repeated": False}}
     command = [sys.executable, "-m", "understudy.cli", "augment", "recipe.yaml", "--json"]
