@@ -25,7 +25,7 @@ from jobs.material import file_digests, inputs_of, material_of, rights_of
 from jobs.stage import StageResult, Unit, say, split_done, write_latest
 from understudy.augmentation.kinds import kind_of
 from understudy.augmentation.steps import AnyStep
-from understudy.errors import InputError, RecipeError
+from understudy.errors import InputError, RecipeError, UnderstudyError
 from understudy.persona import Persona, cast_entry_persona
 from understudy.recipe import CastEntry, Recipe
 from understudy.record import digest_of
@@ -63,9 +63,17 @@ def run_augment(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
         if unit.fingerprint in wanted
     ]
     ledger = _work(store, recipe, tasks) if tasks else {}
+    silent = [task for task in tasks if task.unheard]
     for task in tasks:
-        record = task.finish(store, _own_part(ledger, task, tasks))
-        say("augment", f"{task.unit.name}: {summary(record.counts)}")
+        if not task.unheard:  # else it has no record, and the next run asks again
+            record = task.finish(store, _own_part(ledger, task, tasks))
+            say("augment", f"{task.unit.name}: {summary(record.counts)}")
+    if silent:
+        more = f" (and {len(silent) - 1} more steps)" if len(silent) > 1 else ""
+        raise UnderstudyError(
+            f"{silent[0].unit.name}: none of {silent[0].calls['calls']} calls was answered "
+            f"({silent[0].no_answer}){more}; see the endpoint, then run it again"
+        )
     keep = [unit_name(entry.name, step) for entry in everyone for step in recipe.augment]
     units = {unit.name: unit.fingerprint for unit, _, _ in planned}
     write_latest(store, recipe.name, "augment", units, keep)

@@ -51,7 +51,16 @@ class Task:
     calls: Counter[str] = field(default_factory=Counter)
     new_calls: Counter[str] = field(default_factory=Counter)
     """By endpoint, those that were not answered before."""
+    unanswered: int = 0
+    """Calls that brought no text at all."""
+    no_answer: str = ""
+    """The first reason of an answer that could not be used."""
     started: float = field(default_factory=time.time)
+
+    @property
+    def unheard(self) -> bool:
+        """Whether it asked, and no model said a word."""
+        return bool(self.calls["calls"]) and self.unanswered == self.calls["calls"]
 
     @cached_property
     def rounds(self) -> int:
@@ -72,6 +81,8 @@ class Task:
         """Read an answer; each of its drafts is accepted for now, or set aside."""
         self._count("calls", self.step.endpoint or "", answer)
         if answer.reason:
+            self.unanswered += not answer.text
+            self.no_answer = self.no_answer or answer.reason
             self._set_aside(order, job, answer.reason, answer.text)
             return
         try:

@@ -39,7 +39,7 @@ class Reply:
     problem: str = ""
     """Why the answer cannot be used although it came (refused, cut, filtered), or why none came."""
     lasting: bool = True
-    """False: the endpoint was in trouble, and another run may fare better."""
+    """False: no model has answered, and another run may fare better (a mended server, another limit)."""
     tokens_in: int = 0
     tokens_out: int = 0
 
@@ -160,13 +160,12 @@ class Server:
         if code in FATAL:
             key = f"set {self.endpoint.api_key_env}" if code in (401, 403) else "see base_url and model"
             raise EndpointError(f"endpoints.{self.name}: {self.endpoint.base_url} says {said}; {key}")
-        if code == 429 and "too large" in said.casefold():  # more than a whole minute's tokens: no pause helps
-            return "refused", Reply(problem=f"refused with {said}", lasting=False), None
-        if code in SLOW:
+        whole = code == 429 and "too large" in said.casefold()  # more than a whole minute's tokens: no pause helps
+        if code in SLOW and not whole:
             return "slow", Reply(problem=f"answered {said}"), retry_after(error.response.headers.get("retry-after"))
         if code >= 500 or code in (408, 409, 425):
             return "failed", Reply(problem=f"answered {said}"), None
-        return "refused", Reply(problem=f"refused with {said}"), None
+        return "refused", Reply(problem=f"refused with {said}", lasting=False), None
 
     def _read(self, raw: bytes) -> tuple[Outcome, Reply, float | None]:
         try:

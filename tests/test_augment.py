@@ -18,7 +18,7 @@ from jobs.llm import BudgetReached
 from tests.endpoint import endpoint
 from tests.greeter import fault_of, good, greet
 from understudy.dataset import read_conversations
-from understudy.errors import RecipeError
+from understudy.errors import RecipeError, UnderstudyError
 from understudy.recipe import Recipe, load
 from understudy.record import read_record
 from understudy.store import Store
@@ -221,6 +221,26 @@ def test_broken_answers_are_set_aside_with_what_was_said_and_the_rest_is_made(tm
         assert made == {"teacher/birthday": 2, "teacher/new home": 2, "neighbour/birthday": 2}
         asked = [request["messages"] for request in url.seen[calls:]]
         assert len([m for m in asked if "You judge which" not in m[0]["content"]]) == 2, "only the new pair is written"
+
+
+def test_a_step_whose_every_call_is_refused_fails_and_asks_again_when_the_server_is_mended(tmp_path):
+    mended = []
+
+    def script(messages, request):
+        solemn = "solemn" in str(messages)
+        return good(messages, request) if mended or not solemn else {"status": 400, "body": {"error": "wrong template"}}
+
+    with endpoint(script) as url:
+        recipe = recipe_of(tmp_path, url, {"styles": STYLES[:1]}, {"styles": STYLES[1:]})
+        with pytest.raises(UnderstudyError, match=r"crane:step-1: none of \d+ calls was answered \(refused with 400"):
+            run_augment(recipe)
+        asked = len(url.seen)
+        mended.append(True)
+        result = run_augment(recipe)
+        assert result.made == ("crane:step-1",), "what was finished stays finished"
+        rows, aside, _ = output(Store.open(recipe.store, tmp_path), result, "crane:step-1")
+        assert len(rows) == len(url.seen) - asked == 6
+        assert not aside
 
 
 def test_a_step_for_one_persona_leaves_the_other_alone_and_a_stranger_is_refused(tmp_path):

@@ -149,12 +149,13 @@ def test_a_server_without_schemas_is_asked_in_words_and_remembered(tmp_path: Pat
     assert all(answer.value == {"n": 3} for answer in answers)
 
 
-def test_a_refused_request_is_set_aside_once_and_for_all_with_the_servers_words(tmp_path: Path):
+def test_a_refused_request_is_set_aside_with_the_servers_words_and_asked_again_by_the_next_run(tmp_path: Path):
     long = {"status": 400, "body": {"error": {"message": "maximum context length is 10 tokens"}}}
     with endpoint(lambda m, r: long if m[-1]["content"] == "question 1" else "fine") as url:
         answers = answer_all(service_of(url, tmp_path), calls(3))
-        answer_all(service_of(url, tmp_path), calls(3))
         assert url.counts()["received"] == 3
+        answer_all(service_of(url, tmp_path), calls(3))
+        assert url.counts()["received"] == 4, "a server that is mended may take it; a refusal costs nothing"
     assert [bool(answer.reason) for answer in answers] == [False, True, False]
     assert "maximum context length" in answers[1].reason
 
