@@ -19,6 +19,7 @@ import fcntl
 import hashlib
 import os
 import socket
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -325,16 +326,18 @@ class Lookup:
         self.journal = journal
         self.damage = Damage()
         self._indexes: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
+        self._looking = threading.Lock()
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, dict[str, Any]]:
         """Payload by key for those keys that are there and whole."""
         wanted = sorted(set(keys))
-        try:
-            return self._find(wanted)
-        except MissingError:  # another run merged generations meanwhile
-            self.journal = self.journal.current()
-            self._indexes.clear()
-            return self._find(wanted)
+        with self._looking:  # batches look at the same time
+            try:
+                return self._find(wanted)
+            except MissingError:  # another run merged generations meanwhile
+                self.journal = self.journal.current()
+                self._indexes.clear()
+                return self._find(wanted)
 
     def _find(self, wanted: list[bytes]) -> dict[bytes, dict[str, Any]]:
         found: dict[bytes, dict[str, Any]] = {}

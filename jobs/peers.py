@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ class Peers:
         self._seen: set[str] = {own}
         self._places: dict[bytes, tuple[Path, int, int]] = {}
         self._damage = Damage()
+        self._looking = threading.Lock()
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, dict[str, Any]]:
         """Payload by key of those that a dead process wrote."""
-        self._look()
+        with self._looking:  # batches look at the same time: none goes on before the dead are read
+            self._look()
         found: dict[bytes, dict[str, Any]] = {}
         for key in keys:
             if key in self._places:

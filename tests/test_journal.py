@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from jobs import journal as journals
-from jobs import records
+from jobs import peers, records
 from jobs.journal import Journal, Lookup, finished, is_held, local_root
 from jobs.records import Damage, Writer, frame, pack_payload, read_payload, scan
 from understudy.errors import StoreError
@@ -154,6 +154,24 @@ def test_machines_whose_long_names_differ_at_the_end_are_not_taken_for_one(monke
         names.append(journals.host())
     assert len(set(names)) == 2
     assert not any("." in name or "=" in name for name in names), "both mean something in a segment's name"
+
+
+def test_batches_that_look_for_a_dead_writers_answers_at_once_all_find_them(journal: Journal, monkeypatch):
+    write(journal, range(40), "test=1.dead").close()
+    dead = peers.Peers(journal.folder, "test=1", "test=1.own")
+
+    def slow(data: bytes, damage: Damage) -> Any:
+        time.sleep(0.05)
+        return scan(data, damage)
+
+    monkeypatch.setattr(peers, "scan", slow)
+    found: list[dict[bytes, Any]] = []
+    threads = [threading.Thread(target=lambda: found.append(dead.find([key_of(7)]))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(one) for one in found] == [1] * 4
 
 
 def test_two_runs_that_start_at_once_merge_without_losing_a_record(journal: Journal):
