@@ -175,6 +175,7 @@ class Server:
             text = message.get("content") or ""
             if not isinstance(text, str):
                 raise TypeError("content is no text")
+            text = text.encode("utf-8", "replace").decode()  # half an emoji: no table could hold the row
             usage = answer.get("usage") or {}
             counts = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):

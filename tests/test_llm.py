@@ -169,6 +169,14 @@ def test_a_request_larger_than_the_quota_is_set_aside_and_does_not_hold_the_othe
     assert "too large" in answers[1].reason
 
 
+def test_half_a_character_in_a_reply_spoils_no_table(tmp_path: Path):
+    half = {"status": 200, "body": b'{"choices": [{"message": {"content": "half \\ud83d an emoji"}}]}'}
+    with endpoint(lambda m, r: half) as url:
+        answer = answer_all(service_of(url, tmp_path), calls(1))[0]
+    assert answer.text == "half ? an emoji"
+    assert answer.as_json().encode()
+
+
 def test_a_key_that_no_header_can_hold_is_said_in_one_line_and_never_shown(tmp_path: Path, monkeypatch):
     with endpoint(say_number) as url:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-\u201csecret\u201d")
