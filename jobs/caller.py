@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jobs.calls import Answer, Call, call_problem, key_of
-from jobs.endpoint_calls import Reply, Server
+from jobs.endpoint_calls import EndpointError, Reply, Server
 from jobs.journal import Journal, Lookup
 from jobs.ledger import Reporter, Tally
 from jobs.peers import Peers
@@ -99,6 +99,7 @@ class Caller:
         self._recent: OrderedDict[str, Answer] = OrderedDict()
         self._pending: dict[str, asyncio.Future[Answer]] = {}
         self._servers: dict[str, list[Answers]] = {}
+        self._cannot_call: EndpointError | None = None
         self._open = 0
         self._thread = threading.Thread(target=self._run, name="calls", daemon=True)
         self._thread.start()
@@ -125,7 +126,11 @@ class Caller:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         for name, endpoint in self.plan.endpoints:
-            self._servers.setdefault(endpoint.model, []).append(self._answers_of(name, endpoint))
+            try:
+                self._servers.setdefault(endpoint.model, []).append(self._answers_of(name, endpoint))
+            except Exception as error:  # noqa: BLE001 - a proxy or certificates of the environment that cannot be used
+                said = " ".join(str(error).split())[:160]
+                self._cannot_call = EndpointError(f"endpoints.{name}: cannot be called from here ({said})")
         self._reports = self._loop.create_task(self._report())
         self._loop.run_forever()
 
@@ -178,7 +183,7 @@ class Caller:
         await asyncio.to_thread(self._flush)
         await self.tally.sync()
         assert self.tally.halt is not None
-        raise self.tally.halt
+        raise self.tally.halt.with_traceback(None)
 
     def _flush(self) -> None:
         for writer in self._writers.values():
@@ -253,6 +258,8 @@ class Caller:
 
     def _server(self, model: str) -> Answers:
         """The endpoint with most room for its weight."""
+        if self._cannot_call is not None:
+            raise self._cannot_call
         servers = self._servers[model]
         return max(servers, key=lambda one: (one.room, one.weight)) if servers[1:] else servers[0]
 
@@ -274,11 +281,11 @@ class Caller:
         def done(problem: StoreError | None) -> None:
             self._loop.call_soon_threadsafe(future.set_result, problem)
 
-        writer = self._writers.get(model)
+        journal = next(one for one in self.plan.journals if one.model == model)
+        writer = self._writers.get(journal.prefix)  # models whose names differ in case alone share a journal
         if writer is None:
-            journal = next(one for one in self.plan.journals if one.model == model)
             name = f"{self.plan.run}.{self.tally.caller}"
-            writer = self._writers[model] = Writer(journal.store, journal.prefix, journal.folder, name)
+            writer = self._writers[journal.prefix] = Writer(journal.store, journal.prefix, journal.folder, name)
         writer.append(bytes.fromhex(key), payload, done)
         if (problem := await future) is not None:
             raise problem

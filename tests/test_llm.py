@@ -169,6 +169,21 @@ def test_a_request_larger_than_the_quota_is_set_aside_and_does_not_hold_the_othe
     assert "too large" in answers[1].reason
 
 
+def test_an_environment_in_which_nothing_can_be_called_is_said_and_nothing_waits(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "nosuch://127.0.0.1:9")
+    with pytest.raises(EndpointError, match=r"^endpoints.main: cannot be called from here \([^\n]*nosuch"):
+        answer_all(service_of("http://127.0.0.1:9/v1", tmp_path), calls(3))
+
+
+def test_models_whose_names_differ_in_case_lose_no_answer(tmp_path: Path):
+    with endpoint(say_number) as url:
+        ends = {name: {"base_url": url, "model": model} for name, model in (("a", "Org/M"), ("b", "org/m"))}
+        recipe = Recipe.model_validate({"name": "cases", "endpoints": ends})
+        for _ in range(2):
+            answer_all(Service.of(recipe, Store.open(tmp_path), "test", "all"), calls(40))
+        assert url.counts()["received"] == 40
+
+
 def test_half_a_character_in_a_reply_spoils_no_table(tmp_path: Path):
     half = {"status": 200, "body": b'{"choices": [{"message": {"content": "half \\ud83d an emoji"}}]}'}
     with endpoint(lambda m, r: half) as url:
