@@ -40,10 +40,11 @@ PRICES = {"input": 0.4, "output": 1.2}
 def main() -> int:
     """Print the table; 1 when rows, calls, tokens or money are off by more than 30 %."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=list(PARTS), choices=PARTS)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all without")
     parser.add_argument("--mb", type=int, default=30, help="megabytes of the written corpus")
     parser.add_argument("--texts", type=Path, default=None, help="a folder of texts of your own")
     given = parser.parse_args()
+    given.parts = given.parts or PARTS
     print("| recipe | stage | figure | planned | taken | ratio |\n|---|---|---|---|---|---|", flush=True)
     off = 0
     with tempfile.TemporaryDirectory(prefix="understudy-plan-") as name:
@@ -61,7 +62,7 @@ def productions(folder: Path, given: argparse.Namespace) -> Iterator[tuple[str, 
     if "demo" in given.parts:
         yield "demo", load(EXAMPLES / "demo" / "recipe.yaml", demo), ALL
     if "again" in given.parts:
-        yield "again", load(EXAMPLES / "demo" / "recipe.yaml", [*demo, "train.learning_rate=1.0e-3"]), ALL
+        yield "again", load(EXAMPLES / "demo" / "recipe.yaml", [*demo, "train.learning_rate=7.0e-4"]), ALL
     if "greetings" in given.parts:
         from tests.endpoint import endpoint
         from tests.greeter import greet
@@ -127,12 +128,12 @@ def figures(planned: Stage, result: StageResult) -> Iterator[tuple[str, float, f
     """(figure, planned, taken) of one stage."""
     yield "units to do", planned.todo, len(result.made)
     counts: Any = result.counts
+    if not result.made:
+        return
     if result.stage == "extract":
         yield "rows", planned.rows, counts["lines"] + counts.get("conversations", 0)
     if result.stage == "curate":
-        made = [counts[name]["conversations"] for name in result.made]
-        if made:
-            yield "rows", planned.rows, sum(sum(one.values()) for one in made)
+        yield "rows", planned.rows, sum(sum(counts[name]["conversations"].values()) for name in result.made)
     if result.stage == "augment":
         own = [counts[name] for name in result.made]
         yield "rows", planned.rows, sum(one["accepted"] for one in own)

@@ -20,18 +20,21 @@ from jobs.cast import chosen_cast
 from jobs.curate import run_curate
 from jobs.curate_sources import Sources, sources_of
 from jobs.evaluate import run_evaluate
+from jobs.llm import IN_PROCESS_CALLS
 from jobs.plan_calls import Calls, Former, Journals, calls_of, seconds_of
 from jobs.plan_reader import reader_calls
-from jobs.plan_training import adapter_bytes, training_of
+from jobs.plan_training import SCORE_START_S, adapter_bytes, training_of
 from jobs.publish import run_publish
 from jobs.rehearsal import Rehearsal, rehearsed
 from jobs.report_tables import Made
 from jobs.stage import Unit, planned_units, planning, write_latest
 from jobs.train import run_train
 from understudy.base import source_of
+from understudy.dataset import conversations_table, dropped_table
 from understudy.persona import Persona, cast_entry_persona
 from understudy.prompts import system_text
 from understudy.recipe import Recipe
+from understudy.record import table_digest
 from understudy.reporting.plan import Plan, Stage
 from understudy.samples import Setting, assemble
 from understudy.store import Store
@@ -40,8 +43,9 @@ START_S = 8.0
 """Ray comes up once a run."""
 MOST_PERSONAS = 12
 """Personas whose conversations are put together for the plan; of a larger cast the rest count as their mean."""
-ROW_BYTES = 700
-"""Of a conversation in its table, where nothing says."""
+ROW_BYTES = 200
+"""Of a generated conversation in its table, and of a reply in the journal, both compressed."""
+NOTED_BYTES = 100 << 20
 KNOWN_CHARACTERS = 1 << 20
 """Former records tell the time of extraction when they are of so much text."""
 MORE = "what comes before it is made anew"
@@ -59,7 +63,7 @@ def plan_run(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False
         if recipe.augment:
             stages.append(planner.augment())
         stages += [planner.curate(), planner.train(), planner.evaluate(), planner.publish()]
-        if first := next((stage for stage in stages if stage.todo), None):
+        if first := next((stage for stage in stages if stage.todo and _takes_ray(stage)), None):
             first.seconds += START_S
             first.notes.append(f"with {START_S:g} s to start Ray")
         _tell_of_budget(recipe, stages)
@@ -71,6 +75,13 @@ def plan_run(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False
             "set_aside": dict(play.problems),
         }
         return Plan(recipe.name, sample, stages)
+
+
+def _takes_ray(stage: Stage) -> bool:
+    """Whether a stage starts Ray for what it has to do; few calls are sent by the command itself."""
+    if stage.stage == "augment":
+        return stage.calls + stage.cached > IN_PROCESS_CALLS
+    return stage.stage in ("extract", "train", "evaluate")
 
 
 def _tell_of_budget(recipe: Recipe, stages: Iterable[Stage]) -> None:
@@ -117,6 +128,8 @@ class _Planner:
         """Conversations by persona that augment would leave."""
         self.conversations: dict[str, tuple[float, float]] = {}
         """Train and held-out conversations by persona."""
+        self.written = 0.0
+        """Bytes of the tables of those that were put together."""
 
     def extract(self) -> Stage:
         """By the rehearsal."""
@@ -131,13 +144,13 @@ class _Planner:
             1, min(self.recipe.resources.extract.workers or len(play.todo), len(play.todo), os.cpu_count() or 1)
         )
         stage.seconds = play.expected["seconds"] / cores
-        stage.seconds_by = f"measured on the sample, {cores} files at once"
+        stage.seconds_by = f"measured on the sample, on {cores} of the cores"
         former = Made.of(self.home, self.recipe.name, "extract").records.values()
         characters = sum(int(record.counts.get("characters") or 0) for record in former)
         if characters > KNOWN_CHARACTERS:
             spent = sum(record.seconds for record in former)
             stage.seconds = spent / characters * play.expected["characters"] / cores
-            stage.seconds_by = f"by former records, {cores} files at once"
+            stage.seconds_by = f"by former records, on {cores} of the cores"
         if self.recipe.extract.llm is not None:
             self._read(stage)
         for name, problem in list(play.problems.items())[:5]:
@@ -181,7 +194,7 @@ class _Planner:
         stage.rows, stage.calls, stage.cached = total.rows, total.new, total.journaled
         stage.tokens_in, stage.tokens_out, stage.money = total.tokens_in, total.tokens_out, total.money
         stage.seconds, stage.seconds_by = seconds_of(self.recipe, total.new, former)
-        stage.disk_bytes = total.rows * ROW_BYTES + total.new * 2 * ROW_BYTES
+        stage.disk_bytes = (total.rows + total.new) * ROW_BYTES
         stage.notes += total.notes
         return self._done(stage)
 
@@ -205,7 +218,9 @@ class _Planner:
         stage.rows = sum(sum(self.conversations[name]) for name in names)
         stage.seconds = spent / max(1, len(looked)) * len(names) / max(self.play.lines_share, 1e-9)
         stage.seconds_by = "measured on the sample"
-        stage.disk_bytes = stage.rows * ROW_BYTES
+        own = sum(sum(self.conversations[name]) for name in looked)
+        # What is only generated or mixed in is not here yet.
+        stage.disk_bytes = self.written / own * stage.rows if self.written and own else stage.rows * ROW_BYTES
         return self._done(stage)
 
     def train(self) -> Stage:
@@ -225,8 +240,10 @@ class _Planner:
         stage.seconds += self.training.start_s if entries else 0
         stage.seconds_by = self.training.by
         self.adapters = adapter_bytes(self.recipe, self.cast) if local else {}
-        # An adapter with its moments, and two snapshots at most beside what is finished.
-        stage.disk_bytes = sum(4 * self.adapters.get(entry.name, 0) for entry in entries)
+        stage.disk_bytes = sum(self.adapters.get(entry.name, 0) for entry in entries)
+        if stage.disk_bytes > NOTED_BYTES:
+            # Weights with both moments, the last snapshot and the one that is written.
+            stage.notes.append(f"snapshots take up to {6 * stage.disk_bytes / 1e9:.1f} GB more while it trains")
         return self._done(stage)
 
     def evaluate(self) -> Stage:
@@ -237,7 +254,7 @@ class _Planner:
         stage.rows = len(self.waiting) * (3 + others)
         held = sum(self.conversations[name][1] for name in self.waiting)
         if self.waiting:
-            stage.seconds = self.training.start_s + held * (3 + others) * self.training.forward_s
+            stage.seconds = SCORE_START_S + held * (3 + others) * self.training.forward_s
         stage.seconds_by = self.training.by
         stage.disk_bytes = stage.rows * ROW_BYTES
         return self._done(stage)
@@ -307,7 +324,15 @@ class _Planner:
         names = (persona.display_name, *persona.aliases)
         setting = Setting(persona.name, self.recipe.curate, system_text(persona), names, overlay=sources.overlay)
         offers = [offer for offer in sources.offers(persona.name) if offer.source == "imported"]
-        found = assemble(setting, sources.lines(persona.name), offers).counts["conversations"]
+        curated = assemble(setting, sources.lines(persona.name), offers)
+        found = curated.counts["conversations"]
+        for name, table in (
+            ("conversations", conversations_table(curated.conversations)),
+            ("dropped", dropped_table(curated.dropped)),
+        ):
+            table_digest(table)  # as the stage does: it takes a good part of its time
+            self.play.store.write_table(f"plan/{persona.name}/{name}.parquet", table)
+        self.written += sum(one.size_bytes for one in self.play.store.stored(f"plan/{persona.name}").values()) / share
         mixed = 1 / (1 - min(0.99, sum(entry.share for entry in self.recipe.curate.mix)))
         train = (found["train"] / share + self.generated.get(persona.name, 0.0)) * mixed
         return train, found["heldout"] / share

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from understudy.recipe import CastEntry, Recipe, TrainConfig
 
 START_S = 15.0
 """A host imports torch and loads the base."""
+SCORE_START_S = 5.0
+"""For scoring, which is one task, with the files that it reads known to the machine by then."""
 CORE_FLOPS = 15e9
 GPU_FLOPS = 1e14
 SAMPLE_TOKENS = 160
@@ -42,12 +43,6 @@ class Training:
     def seconds(self, train: TrainConfig, conversations: float) -> float:
         """Seconds of one adapter."""
         return self.sample_s * conversations * train.epochs
-
-    @staticmethod
-    def steps(train: TrainConfig, conversations: float) -> int:
-        """Steps of one adapter."""
-        rows = train.micro_batch_size * train.gradient_accumulation_steps
-        return math.ceil(math.ceil(conversations / rows) * train.epochs)
 
 
 def training_of(recipe: Recipe, former: Made) -> Training:
