@@ -231,9 +231,16 @@ class _Reading:
         after = self.service.ledger()
         taken = [(item, [next(answers) for _ in item.calls]) for item in batch]
         paid = sum(not answer.cached for _, own in taken for answer in own)
+        old = sum(len(own) for _, own in taken) - paid
         for item, own in taken:
-            share = sum(not answer.cached for answer in own) / max(1, paid)
-            spent = {name: (after[name] - before[name]) * share for name in after if name != "cached_share"}
+            new = sum(not answer.cached for answer in own)
+            share = new / max(1, paid)
+            share_before = (len(own) - new) / old if old else share
+            spent = {
+                name: (after[name] - before[name]) * (share_before if name.startswith("paid_before") else share)
+                for name in after
+                if name != "cached_share"
+            }
             if row := self._take(item, own, spent):
                 yield row
 

@@ -231,7 +231,9 @@ class Revision:
     def _counts(self) -> dict[str, Any]:
         files = self.files
         names = ("asked", "attributed", "agreed", "changed", "passages", "found", "calls", "cached")
-        whole = {name: round(value, 6) if name == "money" else round(value) for name, value in self.spent.items()}
+        whole = {
+            name: round(value, 6) if name.endswith("money") else round(value) for name, value in self.spent.items()
+        }
         return {
             **self.rules.counts,
             "lines": files.kinds.total(),

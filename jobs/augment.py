@@ -155,9 +155,8 @@ def _work(store: Store, recipe: Recipe, tasks: Sequence[Task]) -> dict[str, Any]
 
 
 def _own_part(ledger: Mapping[str, Mapping[str, Any]], task: Task, tasks: Sequence[Task]) -> dict[str, Any]:
-    """What of the endpoints' ledgers a unit counts as its own: by its share of the new calls, so that records add up.
-
-    Calls and those answered before are counted exactly.
+    """What of the endpoints' ledgers a unit counts as its own: by its share of the new calls, and of those answered
+    before for what was paid before, so that records add up. Both kinds of calls are counted exactly.
     """
     calls = task.calls
     found: dict[str, Any] = {
@@ -165,9 +164,11 @@ def _own_part(ledger: Mapping[str, Mapping[str, Any]], task: Task, tasks: Sequen
         "cached": calls["cached"] + calls["judged_cached"],
     }
     for endpoint, whole in ledger.items():
-        share = task.new_calls[endpoint] / max(1, sum(one.new_calls[endpoint] for one in tasks))
+        old = sum(one.old_calls[endpoint] for one in tasks)
+        new = task.new_calls[endpoint] / max(1, sum(one.new_calls[endpoint] for one in tasks))
+        before = task.old_calls[endpoint] / old if old else new
         for name in whole.keys() - {"calls", "cached", "cached_share"}:
-            part = whole[name] * share
+            part = whole[name] * (before if name.startswith("paid_before") else new)
             found[name] = found.get(name, 0) + (round(part) if isinstance(whole[name], int) else part)
     return found
 

@@ -51,6 +51,8 @@ class Task:
     calls: Counter[str] = field(default_factory=Counter)
     new_calls: Counter[str] = field(default_factory=Counter)
     """By endpoint, those that were not answered before."""
+    old_calls: Counter[str] = field(default_factory=Counter)
+    """By endpoint, those that were."""
     unanswered: int = 0
     """Calls that brought no text at all."""
     no_answer: str = ""
@@ -167,7 +169,7 @@ class Task:
     def _count(self, what: str, endpoint: str, answer: Answer) -> None:
         self.calls[what] += 1
         self.calls["cached" if what == "calls" else "judged_cached"] += answer.cached
-        self.new_calls[endpoint] += not answer.cached
+        (self.old_calls if answer.cached else self.new_calls)[endpoint] += 1
 
     def _refuse(self, order: Order, reason: str, detail: str = "") -> None:
         one = self.accepted.pop(order)

@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jobs.calls import Answer, Call, call_problem, key_of
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 Known = dict[str, dict[str, Any]]
 """Journal payload by key (hex)."""
+COUNTED = "counted"
+"""In a payload: this run's ledger has its tokens."""
 RECENT = 4096
 """Answers at hand for a question that comes again soon."""
 REPORT_S = 0.5
@@ -199,7 +201,8 @@ class Caller:
         for model, keys in by_model.items():
             found = self._lookups[model].find(keys) if looked_up is None else {}
             missing = [key for key in keys if key not in found or found[key].get("open")]
-            found.update(self._peers[model].find(missing))
+            of_peers = self._peers[model].find(missing)
+            found.update({key: {**payload, COUNTED: True} for key, payload in of_peers.items()})
             known.update({key.hex(): payload for key, payload in found.items()})
         return known
 
@@ -216,6 +219,7 @@ class Caller:
         before = known.get(key)
         if before is not None and not before.get("open"):
             totals["cached"] += 1
+            self._paid_before(model, before)
             return _from_payload(key, before, call, model)
         if key in self._pending:
             answer = await asyncio.shield(self._pending[key])
@@ -247,14 +251,27 @@ class Caller:
             value, reason = _read(reply, call)
             if not reason or call.schema is None or not reply.text:
                 return await self._keep(key, model, reply, value, reason)
-            await self._write(key, model, {"text": reply.text, "reason": reason, "open": True})
-            text = reply.text
+            before = {"text": reply.text, "reason": reason, "in": reply.tokens_in, "out": reply.tokens_out}
+            await self._write(key, model, {**before, "open": True})
         else:
-            text, reason = before["text"], before["reason"]
+            self._paid_before(model, before)
+        text, reason = before["text"], before["reason"]
         self.tally.totals["corrections"] += 1
         reply = await self._server(model).ask(call, correction(call.messages, text, reason))
         value, reason = _read(reply, call)
-        return await self._keep(key, model, reply, value, reason)
+        tokens_in, tokens_out = before.get("in", 0) + reply.tokens_in, before.get("out", 0) + reply.tokens_out
+        return await self._keep(key, model, replace(reply, tokens_in=tokens_in, tokens_out=tokens_out), value, reason)
+
+    def _paid_before(self, model: str, payload: dict[str, Any]) -> None:
+        """Count once what an earlier run paid for a record, at the prices of now."""
+        if payload.setdefault(COUNTED, False):
+            return
+        payload[COUNTED] = True
+        tokens_in, tokens_out = payload.get("in", 0), payload.get("out", 0)
+        prices = next(one for _, one in self.plan.endpoints if one.model == model).prices
+        self.tally.totals["paid_before_tokens_in"] += tokens_in
+        self.tally.totals["paid_before_tokens_out"] += tokens_out
+        self.tally.totals["paid_before_money"] += (tokens_in * prices.input + tokens_out * prices.output) / 1e6
 
     def _server(self, model: str) -> Answers:
         """The endpoint with most room for its weight."""

@@ -20,6 +20,8 @@ CHUNK = 32
 GUESS_TOKENS = 500
 """Tokens of a call, as long as none has come back."""
 COUNTED = ("calls", "cached", "requests", "retries", "corrections", "set_aside", "tokens_in", "tokens_out", "lost")
+PAID_BEFORE = ("paid_before_tokens_in", "paid_before_tokens_out")
+"""Of the answers that came out of the journal, which an earlier run paid for."""
 
 
 class BudgetReached(UnderstudyError):  # noqa: N818 - nothing went wrong
@@ -186,12 +188,13 @@ def stop_line(why: str) -> str:
 
 def summary(totals: Mapping[str, float]) -> dict[str, Any]:
     """A ledger for people and records: whole numbers, the cached share, money to six places."""
-    whole = {name: int(totals.get(name, 0)) for name in COUNTED}
+    whole = {name: int(totals.get(name, 0)) for name in (*COUNTED, *PAID_BEFORE)}
     calls = whole["calls"]
     return {
         **whole,
         "cached_share": round(whole["cached"] / calls, 4) if calls else 0.0,
         "money": round(float(totals.get("money", 0.0)), 6),
+        "paid_before_money": round(float(totals.get("paid_before_money", 0.0)), 6),
     }
 
 

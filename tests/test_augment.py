@@ -165,7 +165,9 @@ def test_a_budget_stops_cleanly_and_the_same_command_with_more_goes_on(tmp_path)
         assert len(url.seen) == 5
         result = run_augment(recipe_of(tmp_path, url, {}))
         assert len(url.seen) == 12
-        assert result.counts["crane:step-0"]["cached"] == 5
+        counts = result.counts["crane:step-0"]
+        assert counts["cached"] == 5
+        assert 0 < counts["ledger"]["paid_before_tokens_in"] < counts["ledger"]["tokens_in"]
 
 
 def test_a_judge_keeps_what_it_likes_and_what_has_no_verdict_is_not_accepted(tmp_path):

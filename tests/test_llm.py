@@ -377,6 +377,25 @@ def test_the_ledger_is_said_live_and_counts_what_the_server_counted(tmp_path: Pa
     assert said[-1].startswith("calls 64 (0 from the journal)")
 
 
+def test_what_an_earlier_run_paid_for_is_in_the_ledger_of_the_run_that_uses_it(tmp_path: Path):
+    settings = {"prices": {"input": 1.0, "output": 2.0}}
+    asked = [*calls(30), *calls(2, schema=SCHEMA)]
+    with endpoint(lambda m, r: "no" if len(m) == 1 else {"n": 1}) as url:
+        first = service_of(url, tmp_path, budget={"requests": 20}, **settings)
+        with pytest.raises(BudgetReached):
+            answer_all(first, asked)
+        second = service_of(url, tmp_path, **settings)
+        answer_all(second, asked)
+        third = service_of(url, tmp_path, **settings)
+        answer_all(third, [*asked, *asked])
+    one, two, three = (service.ledger() for service in (first, second, third))
+    assert one["paid_before_tokens_in"] == 0
+    for name in ("tokens_in", "tokens_out", "money"):
+        assert two[f"paid_before_{name}"] == pytest.approx(one[name])
+        assert three[name] == 0
+        assert three[f"paid_before_{name}"] == pytest.approx(one[name] + two[name]), "a correction's first reply too"
+
+
 def test_an_answer_travels_as_json():
     answer = Answer("k", "t", {"n": [1, None]}, "", "m", False)
     assert Answer.of(answer.as_json()) == answer

@@ -75,6 +75,7 @@ def heat(value: float | None, low: float, high: float) -> str:
 def ledger_rows(records: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """(stage, unit, ledger) as rows of one table with a total at the end; none where no model was called."""
     names = ("calls", "cached", "requests", "retries", "set_aside", "tokens_in", "tokens_out", "money")
+    names += ("paid_before_money",)  # what earlier runs paid for the answers that came out of the journal
     rows: list[dict[str, Any]] = []
     for stage, unit, ledger in records:
         own = {name: _number(ledger.get(name)) for name in names}
