@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.caller import Caller, Plan, questions_of, set_aside
 from jobs.calls import Answer, Call, read_call
-from jobs.journal import Lookup, host, is_held, part_of, run_lock
+from jobs.journal import Journal, Lookup, host, is_held, part_of, run_lock
 from jobs.ledger import BudgetReached, Meter
+from jobs.spools import Lost, collect_elsewhere, collect_here
 from understudy.errors import InputError, UnderstudyError
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def answered(service: Service, rows: Dataset, join_records: int | None = None) -
     most = sum(endpoint.max_in_flight for _, endpoint in service.endpoints)
     cpus = int(ray.cluster_resources().get("CPU", 1))
     actors = max(1, min(-(-most // IN_FLIGHT_AN_ACTOR), cpus))
+    collect_elsewhere([Journal(service.store, model) for model in service.models], "")
     plan = service.plan(actors)
     placed: dict[str, Any] = {"num_cpus": 0.1}
     if service.embedded:
@@ -108,8 +110,10 @@ class Answering:
         async def report(*arguments: Any) -> tuple[float, str]:
             return await meter.report.remote(*arguments)
 
+        collect_here(plan.journals, plan.run)
         self.caller = Caller(plan, report, f"w{os.getpid()}-{secrets.token_hex(2)}")
         self.meter = meter
+        self.lost = Lost(self.caller, meter)
         if plan.run.split("=")[0] == host():
             threading.Thread(
                 target=_end_with_the_driver, args=(plan, self.caller), name="driver-watch", daemon=True
@@ -120,6 +124,7 @@ class Answering:
         import pyarrow as pa
 
         calls, known = _calls_of(batch)
+        await self.lost.look()
         try:
             answers = await asyncio.wrap_future(self.caller.submit(calls, known))
         except BudgetReached:

@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jobs.calls import Answer, Call, call_problem, key_of
@@ -58,6 +58,7 @@ class Plan:
     """Of the embedded base, where the model runs inside the job."""
     engine: EngineSpec | None = None
     """How such an engine is started; None where every call is known to be in the journal."""
+    made: float = field(default_factory=time.time)
 
     @property
     def store(self) -> Store:
@@ -96,7 +97,7 @@ class Caller:
         self.tally = Tally(caller, plan.service, plan.limited, reporter)
         self._loop = asyncio.new_event_loop()
         self._lookups = {journal.model: Lookup(journal) for journal in plan.journals}
-        self._peers = {one.model: Peers(one.folder, plan.run, f"{plan.run}.{caller}") for one in plan.journals}
+        self.peers = {one.model: Peers(one.folder, plan.run, f"{plan.run}.{caller}") for one in plan.journals}
         self._writers: dict[str, Writer] = {}
         self._recent: OrderedDict[str, Answer] = OrderedDict()
         self._pending: dict[str, asyncio.Future[Answer]] = {}
@@ -201,7 +202,7 @@ class Caller:
         for model, keys in by_model.items():
             found = self._lookups[model].find(keys) if looked_up is None else {}
             missing = [key for key in keys if key not in found or found[key].get("open")]
-            of_peers = self._peers[model].find(missing)
+            of_peers = self.peers[model].find(missing)
             found.update({key: {**payload, COUNTED: True} for key, payload in of_peers.items()})
             known.update({key.hex(): payload for key, payload in found.items()})
         return known

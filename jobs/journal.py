@@ -96,17 +96,22 @@ class Journal:
     def opened(self, run: str = "", wait_s: float = ORPHANS_WAIT_S) -> Journal:
         """The journal at the start of run `run`: what others left is collected and moved into a generation."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self.folder.parent / "compact.lock"):
+        with locked(self.folder.parent / "compact.lock"):
             _wait_for_orphans(self.folder, wait_s)
             if not self.store.is_local:
                 self.collect(run)
             return _compacted(self.current(), self.segments(run))
 
-    def collect(self, run: str = "") -> None:
-        """Send what killed writers left in this machine's spool to the store."""
+    def collect(self, run: str = "", keep: bool = False) -> None:
+        """Send what killed writers left in this machine's spool to the store; `keep`: those of `run` stay here too."""
         for path in self._left(run):
-            self.store.put(f"{self.prefix}/log/{path.stem}.rest.seg", path.read_bytes())
-            path.unlink(missing_ok=True)
+            key = f"{self.prefix}/log/{path.stem}.rest.seg"
+            stays = keep and path.name.split(".")[0] == run
+            with suppress(FileNotFoundError):  # a writer that ends sends its own
+                if not (stays and self.store.exists(key)):
+                    self.store.put(key, path.read_bytes())
+            if not stays:
+                path.unlink(missing_ok=True)
 
     def segments(self, run: str = "") -> list[str]:
         """Keys of the segments that nobody writes to any more, and that no living run but `run` may look into."""
@@ -174,7 +179,8 @@ def _wait_for_orphans(folder: Path, wait_s: float) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """One process of this machine at a time."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jobs import journal as journals
 from jobs import peers, records
 from jobs.journal import Journal, Lookup, finished, is_held, local_root
 from jobs.records import Damage, Writer, frame, pack_payload, read_payload, scan
+from jobs.spools import collect_here
 from understudy.errors import StoreError
 from understudy.store import Store
 
@@ -220,3 +222,45 @@ def test_a_full_disk_is_one_line(journal: Journal, monkeypatch):
     writer.append(key_of(1), reply(1), problems.append)
     writer.close()
     assert "no space left on the disk" in str(problems[0])
+
+
+@pytest.fixture
+def remote(s3: str, tmp_path: Path, monkeypatch) -> Journal:
+    """A journal over S3; its spool on this machine is in the test's folder."""
+    monkeypatch.setenv("UNDERSTUDY_SPOOL", str(tmp_path / "spool"))
+    return Journal(Store.open(f"{s3}/{uuid.uuid4().hex}"), "m").opened()
+
+
+def left_behind(journal: Journal, numbers: range, name: str, part: int = 0) -> None:
+    """What a writer that was killed before it sent anything leaves in its machine's spool."""
+    journal.folder.mkdir(parents=True, exist_ok=True)
+    data = b"".join(frame(key_of(number), pack_payload(reply(number))) for number in numbers)
+    (journal.folder / f"{name}.{part:05d}.seg").write_bytes(data)
+
+
+def test_another_machine_sends_its_spool_and_keeps_what_the_run_still_looks_into(remote: Journal, monkeypatch):
+    left_behind(remote, range(30), "node=1.w")
+    left_behind(remote, range(30, 40), "node=2.w")
+    collect_here([remote], "node=2")
+    sent = remote.store.stored(f"{remote.prefix}/log")
+    assert [path.name for path in finished(remote.folder)] == ["node=2.w.00000.seg"]
+    monkeypatch.setattr(Store, "put", None)
+    collect_here([remote], "node=2")
+    monkeypatch.undo()
+    assert remote.store.stored(f"{remote.prefix}/log") == sent, "nothing is sent twice while a run goes on"
+    here = remote.folder
+    monkeypatch.setattr(Journal, "folder", here.parent / "nothing-here")
+    assert len(Lookup(remote.opened()).find(map(key_of, range(40)))) == 40, "the driver's machine has no such spool"
+
+
+def test_who_gets_the_rows_of_a_process_lost_with_its_machine_finds_what_it_sent(remote: Journal, monkeypatch):
+    writer = write(remote, range(50), "head=1.w7-lost")
+    writer.flush()
+    left_behind(remote, range(50, 60), "head=1.w7-lost", 1)
+    remote.collect("head=1", keep=True)
+    monkeypatch.setattr(Journal, "folder", remote.folder.parent / "of-another-machine")
+    other = peers.Peers(remote.folder, "head=1", "head=1.w8")
+    assert not other.find([key_of(7)])
+    other.read_sent(remote, ["w7-lost", "w9"])
+    assert other.find(map(key_of, range(80))) == {key_of(number): reply(number) for number in range(60)}
+    writer.close()

@@ -6,31 +6,12 @@ import pickle
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-import boto3
 import pyarrow as pa
 import pytest
-from moto.server import ThreadedMotoServer
 
 from understudy.errors import InputError, MissingError, StoreError
 from understudy.record import Record, fingerprint, read_record, rows_digest, table_digest, write_record
 from understudy.store import Store
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """A server that speaks S3 on loopback, with one bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_REGION", "us-east-1")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        boto3.client("s3").create_bucket(Bucket="stage")
-        yield "s3://stage"
-    server.stop()
 
 
 @pytest.fixture(params=["folder", "s3"])

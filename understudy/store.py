@@ -176,6 +176,19 @@ class Store:
                 found.extend(item["path"] for item in batch)
         return sorted(found)
 
+    def keys_from(self, prefix: str, stem: str) -> list[str]:
+        """Keys below the folder `prefix` whose rest begins with `stem`, sorted; S3 does not list what is behind."""
+        import obstore
+
+        start, found = f"{_checked(prefix)}/{stem}", []
+        with _named(self.uri_of(prefix)):
+            for batch in obstore.list(self._objects, _checked(prefix), offset=start):
+                own = [item["path"] for item in batch if item["path"].startswith(start)]
+                found.extend(own)
+                if len(own) < len(batch) and not self.is_local:
+                    break
+        return sorted(found)
+
     def stored(self, prefix: str = "") -> dict[str, Stored]:
         """What lies below the folder `prefix`, by key."""
         import obstore
