@@ -21,7 +21,7 @@ from typing import Any
 from jobs.attribute_files import Revision, Stretch, stretches_of
 from jobs.extract_work import VERSION, Task, rights_of
 from jobs.llm import Answer, Call, Service, answer_all, models_of
-from jobs.stage import Unit, say
+from jobs.stage import Unit, say, unanswered
 from understudy import attributing, spoken
 from understudy.attributing import Names, Window, question, windows
 from understudy.errors import CorpusError, StoreError
@@ -281,7 +281,7 @@ def told(counts: Mapping[str, Any]) -> str:
     why = ", ".join(f"{reason} {number:,}" for reason, number in refused.most_common(4))
     calls = f"{counts['calls']:,} calls, {counts['cached']:,} of them answered before"
     text = f"{counts['attributed']:,} of {counts['asked']:,} open or unsure speeches named{found}"
-    return f"{text}{f'; refused: {why}' if why else ''}; {calls}"
+    return f"{text}{f'; refused: {why}' if why else ''}; {calls}{unanswered(counts)}"
 
 
 def _works(count: int) -> str:

@@ -193,6 +193,7 @@ class Revision:
     def _count(self, answer: Answer) -> None:
         self.counts["calls"] += 1
         self.counts["cached"] += answer.cached
+        self.counts["unanswered"] += not answer.lasting
         self.models[answer.model] += 1
 
     def _refuse(self, reason: str, answer: Answer, line_id: str | None, said: str) -> None:
@@ -230,7 +231,7 @@ class Revision:
 
     def _counts(self) -> dict[str, Any]:
         files = self.files
-        names = ("asked", "attributed", "agreed", "changed", "passages", "found", "calls", "cached")
+        names = ("asked", "attributed", "agreed", "changed", "passages", "found", "calls", "cached", "unanswered")
         whole = {
             name: round(value, 6) if name.endswith("money") else round(value) for name, value in self.spent.items()
         }

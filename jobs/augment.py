@@ -22,7 +22,7 @@ from jobs.cast import chosen_cast
 from jobs.curate_sources import Sources, sources_of
 from jobs.llm import Service, models_of
 from jobs.material import file_digests, inputs_of, material_of, rights_of
-from jobs.stage import StageResult, Unit, say, split_done, write_latest
+from jobs.stage import StageResult, Unit, say, split_done, unanswered, write_latest
 from understudy.augmentation.kinds import kind_of
 from understudy.augmentation.steps import AnyStep
 from understudy.errors import InputError, RecipeError, UnderstudyError
@@ -94,7 +94,7 @@ def summary(counts: Mapping[str, Any]) -> str:
     reasons = ", ".join(f"{reason} {number}" for reason, number in counts["reasons"].items())
     aside = f", {counts['set_aside']} set aside ({reasons})" if reasons else ""
     calls = f"{counts['calls']} calls, {counts['cached']} of them answered before"
-    return f"{counts['accepted']} accepted{aside}; {calls}"
+    return f"{counts['accepted']} accepted{aside}; {calls}{unanswered(counts)}"
 
 
 def check_steps(recipe: Recipe, cast: Sequence[CastEntry] | None) -> None:

@@ -152,6 +152,7 @@ class Task:
             "judged": self.calls["judged"],
             "accepted": len(self.accepted),
             "set_aside": len(self.aside),
+            "unanswered": self.calls["unanswered"],
             "reasons": dict(reasons.most_common()),
             "ledger": ledger,
         }
@@ -168,6 +169,7 @@ class Task:
 
     def _count(self, what: str, endpoint: str, answer: Answer) -> None:
         self.calls[what] += 1
+        self.calls["unanswered"] += not answer.lasting
         self.calls["cached" if what == "calls" else "judged_cached"] += answer.cached
         (self.old_calls if answer.cached else self.new_calls)[endpoint] += 1
 

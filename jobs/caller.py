@@ -282,7 +282,7 @@ class Caller:
         return max(servers, key=lambda one: (one.room, one.weight)) if servers[1:] else servers[0]
 
     async def _keep(self, key: str, model: str, reply: Reply, value: Any, reason: str) -> Answer:
-        answer = Answer(key, reply.text, value, reason, model, False)
+        answer = Answer(key, reply.text, value, reason, model, False, reply.lasting)
         if reply.lasting:
             payload: dict[str, Any] = {"text": reply.text, "reason": reason}
             payload |= {"in": reply.tokens_in, "out": reply.tokens_out}
@@ -392,4 +392,4 @@ def _from_payload(key: str, payload: dict[str, Any], call: Call, model: str) -> 
 
 
 def _again(answer: Answer) -> Answer:
-    return Answer(answer.key, answer.text, answer.value, answer.reason, answer.model, True)
+    return Answer(answer.key, answer.text, answer.value, answer.reason, answer.model, True, answer.lasting)

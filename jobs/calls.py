@@ -56,6 +56,8 @@ class Answer:
     model: str
     cached: bool
     """Whether it came out of the journal."""
+    lasting: bool = True
+    """False: the endpoint did not answer, and whoever asks again may fare better."""
 
     def as_json(self) -> str:
         """The `answer` column of `answer_rows`."""

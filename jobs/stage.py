@@ -158,6 +158,12 @@ def planned_units(run: Callable[[], Any]) -> tuple[Unit, ...]:
     return ()
 
 
+def unanswered(counts: Mapping[str, Any]) -> str:
+    """What to do where an endpoint did not answer calls of a finished unit, as the end of its line; else empty."""
+    number = counts.get("unanswered", 0)
+    return f"; {number:,} calls were not answered: --force asks those again and pays for no other" if number else ""
+
+
 def split_done(store: Store, units: Iterable[Unit], force: bool) -> tuple[list[Unit], list[Unit]]:
     """(to do, up to date); with `force` everything is to do and what was finished is taken away first."""
     if _PLANNING.get():

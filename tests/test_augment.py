@@ -15,6 +15,7 @@ import pytest
 
 from jobs.augment import run_augment
 from jobs.llm import BudgetReached
+from jobs.stage import heard_by
 from tests.endpoint import endpoint
 from tests.greeter import fault_of, good, greet
 from understudy.dataset import read_conversations
@@ -243,6 +244,25 @@ def test_a_step_whose_every_call_is_refused_fails_and_asks_again_when_the_server
         rows, aside, _ = output(Store.open(recipe.store, tmp_path), result, "crane:step-1")
         assert len(rows) == len(url.seen) - asked == 6
         assert not aside
+
+
+def test_calls_that_the_server_did_not_answer_are_counted_and_asked_again_with_force_and_no_others(tmp_path):
+    mended, said = [], []
+
+    def script(messages, request):
+        solemn = "solemn" in str(messages)
+        return good(messages, request) if mended or not solemn else {"status": 400, "body": {"error": "no room"}}
+
+    with endpoint(script) as url:
+        recipe = recipe_of(tmp_path, url, {})
+        with heard_by(lambda stage, text: said.append(text)):
+            assert run_augment(recipe).counts["crane:step-0"]["unanswered"] == 6
+        assert any("6 calls were not answered: --force asks those again" in text for text in said)
+        mended.append(True)
+        assert run_augment(recipe).skipped
+        asked = len(url.seen)
+        assert run_augment(recipe, force=True).counts["crane:step-0"]["unanswered"] == 0
+        assert len(url.seen) == asked + 6
 
 
 def test_a_step_for_one_persona_leaves_the_other_alone_and_a_stranger_is_refused(tmp_path):
