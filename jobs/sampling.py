@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,13 +16,13 @@ from typing import Any
 
 from understudy.errors import CorpusError
 from understudy.reading.kinds import ending, unpacked_name
-from understudy.reading.source import Source, opened
+from understudy.reading.source import FREE_UNPACKED, Source, opened
 
 SHARE = 0.01
 LEAST_BYTES = 1 << 20
 """Of a small corpus more than 1 % is read; one that is no larger than this, whole."""
 PIECE_BYTES = 64 << 10
-LEAST_POINTS, MOST_POINTS = 24, 100
+LEAST_POINTS, MOST_POINTS = 48, 100
 CUT = (".txt", ".text", ".md", ".markdown", ".jsonl", ".ndjson", ".csv", ".tsv", "")
 """Files of which a part can be read by itself."""
 _WIDE = (b"\xff\xfe", b"\xfe\xff")
@@ -66,16 +67,30 @@ def cut(location: str, most: int, folder: Path) -> tuple[str, int]:
 
 
 def _cut_text(source: Source, most: int, folder: Path) -> tuple[str, int]:
-    stream = source.stream()
-    data = b""
-    while (used := source.file.tell() if source.packed else len(data)) < most:
-        if not (more := stream.read(1 << 15)):
-            return source.location, source.size
-        data += more
+    data, used = _unpacked(source, most) if source.packed else (source.stream().read(most), most)
     end = len(data) & ~1 if data.startswith(_WIDE) else data.rfind(b"\n") + 1 or len(data)
+    if not end:
+        return source.location, source.size
     target = _target(source, folder)
     target.write_bytes(data[:end])
     return str(target), round(used * end / len(data))
+
+
+def _unpacked(source: Source, most: int) -> tuple[bytes, int]:
+    """(the beginning of a gzip file, of so many packed bytes); nothing where it is damaged or grows as no text does."""
+    inner = zlib.decompressobj(wbits=31)
+    source.file.seek(0)
+    data = b""
+    used = 0
+    while used < most and (more := source.file.read(1 << 12)):
+        try:
+            data += inner.decompress(more, FREE_UNPACKED)
+        except zlib.error:
+            return b"", 0
+        used += len(more)
+        if inner.unconsumed_tail or len(data) > FREE_UNPACKED:
+            return b"", 0
+    return data, used
 
 
 def _cut_table(source: Source, most: int, folder: Path) -> tuple[str, int]:
