@@ -102,6 +102,7 @@ class Caller:
         self._recent: OrderedDict[str, Answer] = OrderedDict()
         self._pending: dict[str, asyncio.Future[Answer]] = {}
         self._servers: dict[str, list[Answers]] = {}
+        self._turns: dict[Answers, float] = {}
         self._cannot_call: EndpointError | None = None
         self._open = 0
         self._thread = threading.Thread(target=self._run, name="calls", daemon=True)
@@ -275,11 +276,20 @@ class Caller:
         self.tally.totals["paid_before_money"] += (tokens_in * prices.input + tokens_out * prices.output) / 1e6
 
     def _server(self, model: str) -> Answers:
-        """The endpoint with most room for its weight."""
+        """The next endpoint of a model: by weight among those with room, else where fewest wait for its weight."""
         if self._cannot_call is not None:
             raise self._cannot_call
         servers = self._servers[model]
-        return max(servers, key=lambda one: (one.room, one.weight)) if servers[1:] else servers[0]
+        if not servers[1:]:
+            return servers[0]
+        free = [one for one in servers if one.room > 0]
+        if not free:
+            return max(servers, key=lambda one: (one.room - 1) / one.weight)
+        for one in free:  # smooth weighted round robin
+            self._turns[one] = self._turns.get(one, 0.0) + one.weight
+        chosen = max(free, key=self._turns.__getitem__)
+        self._turns[chosen] -= sum(one.weight for one in free)
+        return chosen
 
     async def _keep(self, key: str, model: str, reply: Reply, value: Any, reason: str) -> Answer:
         answer = Answer(key, reply.text, value, reason, model, False, reply.lasting)
