@@ -24,6 +24,14 @@ from understudy.recipe import Endpoint
 SLOW = (429, 503, 529)
 FATAL = (401, 402, 403, 404, 405)
 """Nothing that a repeat or another row would change: the key, the account, the address or the model's name is wrong."""
+OF_ONE_ROW = (403, 404)
+"""From an endpoint that has answered others it is about what was asked: a filter before the model says so."""
+REFUSED_IN_A_ROW = 20
+"""So many of those with no answer between them are about the endpoint after all: a key that is no longer valid."""
+LEAST_OTHERS = 10
+"""So many others answered, and a call that was told to come later has had its turn."""
+ALONE_S = 20.0
+"""For so long the last call may be told to come later by an endpoint that answered all others."""
 WAYS = ("json_schema", "json_object", "none")
 
 
@@ -54,6 +62,9 @@ class Server:
 
         self.name, self.endpoint, self.tally = name, endpoint, tally
         self.throttle = Throttle(name, most, endpoint.patience_s, tally.said.append)
+        self._refused = 0
+        """403 and 404 since the last answer."""
+        self.open = 0
         self.way = 0 if endpoint.structured == "auto" else WAYS.index(endpoint.structured)
         limits = httpx2.Limits(max_connections=most + 8, max_keepalive_connections=most + 8)
         timeout = httpx2.Timeout(endpoint.timeout_s, connect=min(10.0, endpoint.timeout_s))
@@ -103,7 +114,14 @@ class Server:
 
     async def _send(self, call: Call, messages: Sequence[Mapping[str, str]], way: int) -> tuple[Reply, int]:
         """Send until there is an answer, or `attempts` are used up; also the way in which a schema was asked for."""
-        tries = 0
+        self.open += 1
+        try:
+            return await self._until_answered(call, messages, way)
+        finally:
+            self.open -= 1
+
+    async def _until_answered(self, call: Call, messages: Sequence[Mapping[str, str]], way: int) -> tuple[Reply, int]:
+        tries, turn = 0, _Turn(self)
         while True:
             probe = await self.throttle.enter()
             outcome: Outcome = "failed"
@@ -118,14 +136,14 @@ class Server:
                     self.tally.in_flight -= 1
                 said = reply.problem
             except BaseException:
-                outcome = "refused"  # no permit, or a wrong key: says nothing about the endpoint's state
+                outcome = "unsent"  # no permit, or cancelled, or a wrong key: says nothing about the endpoint's state
                 raise
             finally:
                 self.throttle.leave(outcome, probe, time.monotonic() - began, wait_s, said)
             if outcome in ("ok", "refused"):
                 return reply, way
             # To ask whether it is back, or to be told to slow down, is not the call's own failure.
-            tries += not probe and outcome == "failed"
+            tries += turn.is_had() if outcome == "slow" else not probe
             if tries >= self.endpoint.attempts:
                 return Reply(problem=f"{reply.problem}, {tries} times", lasting=False), way
             self.tally.totals["retries"] += 1
@@ -157,6 +175,10 @@ class Server:
     def _status(self, error: Any) -> tuple[Outcome, Reply, float | None]:
         code = int(error.status_code)
         said = f"{code}: {_short(error.message).removeprefix(f'Error code: {code} - ')}"
+        if code in OF_ONE_ROW and self.throttle.answered:
+            self._refused += 1
+            if self._refused < REFUSED_IN_A_ROW:
+                return "refused", Reply(problem=f"answered {said}", lasting=False), None
         if code in FATAL:
             key = f"set {self.endpoint.api_key_env}" if code in (401, 403) else "see base_url and model"
             raise EndpointError(f"endpoints.{self.name}: {self.endpoint.base_url} says {said}; {key}")
@@ -180,6 +202,7 @@ class Server:
             counts = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             return "failed", Reply(problem="the answer's body is broken"), None
+        self._refused = 0
         tokens_in, tokens_out = counts
         self.tally.totals["tokens_in"] += tokens_in
         self.tally.totals["tokens_out"] += tokens_out
@@ -195,6 +218,21 @@ class Server:
         elif not text.strip():
             problem = "the reply is empty"
         return "ok", Reply(text, problem, True, tokens_in, tokens_out), None
+
+
+class _Turn:
+    """Tells an endpoint that is busy from one that answers all others and puts one call off for ever."""
+
+    def __init__(self, server: Server):
+        self.server, self.seen, self.began = server, server.throttle.answered, time.monotonic()
+
+    def is_had(self) -> bool:
+        """Whether others were answered since this call last had its turn, or all others are: counts as an attempt."""
+        throttle = self.server.throttle
+        if throttle.answered - self.seen >= max(LEAST_OTHERS, 2 * throttle.limit):
+            self.seen = throttle.answered
+            return True
+        return bool(throttle.answered) and self.server.open == 1 and time.monotonic() > self.began + ALONE_S
 
 
 def _count(value: Any) -> int:

@@ -19,8 +19,9 @@ from typing import Literal
 
 from understudy.errors import UnderstudyError
 
-Outcome = Literal["ok", "slow", "failed", "refused"]
-"""slow: the endpoint asks for fewer calls; failed: no usable answer; refused: an answer, and it is no."""
+Outcome = Literal["ok", "slow", "failed", "refused", "unsent"]
+"""slow: the endpoint asks for fewer calls; failed: no usable answer; refused: an answer, and it is no; unsent: nothing
+was asked, or nobody waited for the answer, which says nothing about the endpoint."""
 
 FIRST_LIMIT = 32
 LEAST_SHARE = 64
@@ -53,6 +54,8 @@ class Throttle:
         self.name, self.most, self.patience_s, self.say = name, most, patience_s, say
         self.limit = float(min(most, FIRST_LIMIT))
         self.in_flight = 0
+        self.answered = 0
+        """Good answers so far."""
         self._growing_fast = True
         self._random = random.Random(seed)
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -79,9 +82,9 @@ class Throttle:
 
     @property
     def room(self) -> float:
-        """Free places as a share of the limit; none while it is down or asked for quiet."""
+        """Free places as a share of the limit, less than 0 where calls wait; -inf while it is down or wants quiet."""
         if self.is_down or time.monotonic() < self._hold_until:
-            return -1.0
+            return float("-inf")
         return 1.0 - (self.in_flight + len(self._waiters)) / max(1.0, self.limit)
 
     async def enter(self) -> bool:
@@ -120,6 +123,9 @@ class Throttle:
         now = time.monotonic()
         if probe:
             self._probing = False
+        if outcome == "unsent":
+            self._wake()
+            return
         if outcome in ("ok", "refused"):
             self._answered(now)
         else:
@@ -130,6 +136,7 @@ class Throttle:
             self._round_trip_s += 0.1 * (took_s - self._round_trip_s)
             step = 1.0 if self._growing_fast else max(1.0, GROWTH * self.limit) / self.limit
             self.limit = min(float(self.most), self.limit + step)
+            self.answered += 1
             self._repeats = min(FREE_REPEATS, self._repeats + REPEATS_PER_ANSWER)
         self._look_at_window(now, retry_after_s)
         self._wake()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import collections
 import json
 import threading
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from jobs import llm
+from jobs import endpoint_calls, llm
 from jobs.calls import Answer, Call, key_of, read_call
 from jobs.endpoint_calls import EndpointError
 from jobs.llm import BudgetReached, EndpointDownError, Service, answer_all
+from jobs.throttle import FAILURES_IN_A_ROW, Throttle
 from tests.endpoint import endpoint
 from understudy.errors import RecipeError
 from understudy.recipe import Recipe
@@ -375,6 +377,67 @@ def test_the_ledger_is_said_live_and_counts_what_the_server_counted(tmp_path: Pa
     assert ledger["tokens_in"] > 0
     assert len(said) >= 2
     assert said[-1].startswith("calls 64 (0 from the journal)")
+
+
+def test_a_row_that_an_endpoint_forbids_is_set_aside_once_it_has_answered_others_and_a_lost_key_ends_the_run(
+    tmp_path: Path,
+):
+    lost = []
+
+    def script(messages: Any, request: Any) -> Any:
+        if lost or messages[0]["content"] == "question 30":
+            return {"status": 403, "body": {"error": {"message": "flagged"}}}
+        return "fine"
+
+    with endpoint(script, latency_s=0.01) as url:
+        answers = answer_all(service_of(url, tmp_path, max_in_flight=4), calls(60))
+        assert [number for number, answer in enumerate(answers) if answer.reason] == [30]
+        assert "403" in answers[30].reason
+        assert not answers[30].lasting
+        timer = threading.Timer(0.3, lost.append, [True])
+        timer.start()
+        with pytest.raises(EndpointError, match="403"):
+            answer_all(service_of(url, tmp_path, max_in_flight=4), calls(600, draw=1))
+        timer.join()
+        assert url.counts()["received"] < 600
+
+
+def test_a_row_that_is_always_told_to_come_later_is_set_aside_when_all_others_are_answered(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(endpoint_calls, "ALONE_S", 1.0)
+    later = {"status": 503, "body": {"error": {"message": "later"}}}
+    with endpoint(lambda m, r: later if m[0]["content"] == "question 5" else "fine", latency_s=0.01) as url:
+        answers = answer_all(service_of(url, tmp_path, max_in_flight=4, attempts=3), calls(200))
+    assert [number for number, answer in enumerate(answers) if answer.reason] == [5]
+    assert "503" in answers[5].reason
+
+
+def test_endpoints_of_one_model_share_the_calls_by_weight(tmp_path: Path):
+    with endpoint(say_number, latency_s=0.01) as one, endpoint(say_number, latency_s=0.01) as two:
+        ends = {
+            name: {"base_url": url, "model": "m", "weight": weight, "max_in_flight": 8}
+            for name, url, weight in (("a", one, 3), ("b", two, 1))
+        }
+        recipe = Recipe.model_validate({"name": "weights", "endpoints": ends})
+        answer_all(Service.of(recipe, Store.open(tmp_path), "test", "all"), calls(400))
+        assert 260 <= one.counts()["received"] <= 340
+
+
+def test_a_call_that_was_never_sent_says_nothing_about_its_endpoint():
+    async def tried() -> None:
+        said: list[str] = []
+        throttle = Throttle("main", 8, 60, said.append)
+        for _ in range(FAILURES_IN_A_ROW):
+            throttle.leave("failed", await throttle.enter(), 0.01, said="answered 500")
+        assert throttle.is_down
+        probe = await throttle.enter()
+        assert probe
+        throttle.leave("unsent", probe, 0.0)
+        assert throttle.is_down
+        assert throttle.in_flight == 0
+        assert len(said) == 1
+        assert await throttle.enter(), "the next one asks whether it is back"
+
+    asyncio.run(tried())
 
 
 def test_what_an_earlier_run_paid_for_is_in_the_ledger_of_the_run_that_uses_it(tmp_path: Path):
