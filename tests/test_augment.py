@@ -153,8 +153,9 @@ def test_a_killed_run_goes_on_and_ends_where_an_undisturbed_one_ends(tmp_path):
         before = url.counts()["received"]
         assert before < 240
         record = finished(killed, url)
-        assert record.counts["cached"] >= before - IN_FLIGHT
-        assert url.counts()["received"] <= 240 + IN_FLIGHT
+        lost = 2 * IN_FLIGHT  # in flight, or just come and on the way into the journal
+        assert record.counts["cached"] >= before - lost
+        assert url.counts()["received"] <= 240 + lost
     with endpoint(good) as url:
         assert finished(whole, url).outputs["conversations.parquet"] == record.outputs["conversations.parquet"]
 

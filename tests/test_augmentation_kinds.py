@@ -237,7 +237,7 @@ def test_restyle_shows_the_nearest_lines_and_leaves_out_other_languages_with_a_c
     step = STEPS[2]
     jobs, material = planned(step)
     assert [job.meta["prompt"] for job in jobs] == ["Do you like the rain?", "What do you eat?"]
-    assert jobs[0].messages[1]["content"].casefold().count("rain") >= 4
+    assert jobs[0].messages[1]["content"].casefold().count("rain") >= 3
     [draft] = restyle.read(step, jobs[0], {"reply": " Rain? It knocks, it knocks... "})
     assert draft.asked == ["Do you like the rain?"]
     assert draft.learned == ["Rain? It knocks, it knocks..."]
