@@ -99,9 +99,8 @@ def latency(arguments: argparse.Namespace) -> None:
 
 def latency_proof(calls: int, latency_s: float, in_flight: int) -> dict[str, float]:
     """Calls a second of a bare client, of one process of ours and of Ray Data, each against a fresh server."""
-    import ray.data
-
     from cluster import runtime
+    from jobs.answer_rows import table_of
     from jobs.llm import answer_rows, each
 
     runtime.start()
@@ -114,7 +113,7 @@ def latency_proof(calls: int, latency_s: float, in_flight: int) -> dict[str, flo
         found["one process"] = rate(url, calls)
     with endpoint(process=True, latency_s=latency_s) as url, tempfile.TemporaryDirectory() as folder:
         service = service_of(url, folder, max_in_flight=in_flight)
-        rows = ray.data.from_items([{"row": str(one), "call": make_call(one).as_json()} for one in range(calls)])
+        rows = table_of([{"row": str(one), "call": make_call(one).as_json()} for one in range(calls)])
         assert sum(1 for _ in each(service, answer_rows(service, rows))) == calls
         found["Ray Data"] = rate(url, calls)
     return found

@@ -42,12 +42,11 @@ def call_of(job: Job) -> Call:
 
 
 def _streamed(service: Service, batch: list[Question]) -> Iterator[tuple[Question, Answer]]:
-    import ray.data
-
     from cluster import runtime
+    from jobs.answer_rows import table_of
 
     runtime.start()
     runtime.quiet_data()
     rows = [{"row": number, "call": call_of(one.job).as_json()} for number, one in enumerate(batch)]
-    for row in each(service, answer_rows(service, ray.data.from_items(rows))):
+    for row in each(service, answer_rows(service, table_of(rows))):
         yield batch[row["row"]], Answer.of(row["answer"])

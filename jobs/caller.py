@@ -121,9 +121,7 @@ class Caller:
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        for writer in self._writers.values():
-            writer.close()
-        self._writers.clear()
+        self._close_writers()
 
     # -- on the loop --------------------------------------------------------------------------------------------------
 
@@ -184,10 +182,15 @@ class Caller:
         until = time.monotonic() + SETTLE_S
         while self.tally.busy and time.monotonic() < until:
             await asyncio.sleep(0.02)
-        await asyncio.to_thread(self._flush)
+        # Nobody asks here any more, and whoever goes on reads what nobody writes to.
+        await asyncio.to_thread(self._close_writers)
         await self.tally.sync()
         assert self.tally.halt is not None
         raise self.tally.halt.with_traceback(None)
+
+    def _close_writers(self) -> None:
+        while self._writers:
+            self._writers.popitem()[1].close()
 
     def _flush(self) -> None:
         for writer in self._writers.values():

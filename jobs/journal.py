@@ -42,6 +42,8 @@ MOST_PARTS = 4096
 INDEX_CACHE_BYTES = 64 << 20
 ORPHANS_WAIT_S = 20.0
 """Workers of a killed run end within seconds of it; longer is somebody else's work."""
+OWN_WAIT_S = 5.0
+"""Workers of this run's last calls end sooner; longer are those that go on beside these."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Journal:
         """The journal at the start of run `run`: what others left is collected and moved into a generation."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder.parent / "compact.lock"):
-            _wait_for_orphans(self.folder, wait_s)
+            _wait_for_orphans(self.folder, run, wait_s)
             if not self.store.is_local:
                 self.collect(run)
             return _compacted(self.current(), self.segments(run))
@@ -167,13 +169,15 @@ def host() -> str:
     return f"{slug(name)[:24].replace('.', '-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _wait_for_orphans(folder: Path, wait_s: float) -> None:
-    """Workers outlive a killed driver by a moment and still write: what they are paid for must be seen."""
+def _wait_for_orphans(folder: Path, run: str, wait_s: float) -> None:
+    """Workers outlive a killed driver, or what they did for this one, by a moment: what they wrote must be seen."""
     live = folder.parent.parent / ".live"
-    until = time.monotonic() + wait_s
-    while time.monotonic() < until:
-        held = [path for path in folder.glob(f"{host()}=*.seg") if is_held(path)]
-        if not any(not is_held(live / f"{path.name.split('.')[0]}.lock") for path in held):
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < wait_s:
+        held = [path.name.split(".") for path in folder.glob(f"{host()}=*.seg") if is_held(path)]
+        lost = any(one != run and not is_held(live / f"{one}.lock") for one, *_ in held)
+        ending = waited < OWN_WAIT_S and any(one == run and caller[:1] == "w" for one, caller, *_ in held)
+        if not lost and not ending:
             return
         time.sleep(0.05)
 

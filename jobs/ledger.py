@@ -143,13 +143,13 @@ class Tally:
         import asyncio
 
         if self.halt is not None:
-            raise self.halt
+            raise self.halt.with_traceback(None)  # the way of every call that met it would be kept
         self.waiting += 1
         try:
             while self.limited and self.totals["requests"] >= self.allowed:
                 if self.stopped:
                     self.halt = self.halt or BudgetReached(stop_line(self.stopped))
-                    raise self.halt
+                    raise self.halt.with_traceback(None)
                 if self._asking:
                     await asyncio.sleep(0.01)
                     continue

@@ -5,20 +5,56 @@ The proofs are those of benchmarks/llm_calls.py: real processes, real kills, a r
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from benchmarks.llm_calls import chaos_proof, kill_proof, latency_proof, malformed_proof
+from benchmarks.llm_calls import chaos_proof, kill_proof, latency_proof, make_call, malformed_proof
 from cluster import runtime
+from jobs.llm import BudgetReached, EndpointError, Service, answer_rows, each
+from tests.endpoint import endpoint, remark
+from understudy.recipe import Recipe
+from understudy.store import Store
 
 pytestmark = pytest.mark.cluster
 
 FULL = pytest.mark.soak
 
 
+def refuse(messages: Any, request: Any) -> dict[str, Any]:
+    return {"status": 401, "body": {"error": {"message": "invalid api key"}}}
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _one_cluster_for_what_is_not_killed():
     yield
     runtime.stop()
+
+
+def test_what_ends_a_run_through_ray_data_is_one_line_of_its_own_class_and_the_same_command_goes_on(tmp_path: Path):
+    import ray.data
+
+    runtime.start()
+
+    def run(url: Any, budget: dict[str, int], model: str = "m") -> int:
+        recipe = Recipe.model_validate(
+            {"name": f"r{time.time_ns()}", "endpoints": {"main": {"base_url": url, "model": model}}, "budget": budget}
+        )
+        service = Service.of(recipe, Store.open(tmp_path), "test")
+        rows = ray.data.from_items([{"row": number, "call": make_call(number).as_json()} for number in range(300)])
+        return sum(1 for _ in each(service, answer_rows(service, rows)))
+
+    with endpoint(remark, process=True, latency_s=0.02) as url:
+        with pytest.raises(BudgetReached, match=r"^budget reached \(requests: 200\)[^\n]*$"):
+            run(url, {"requests": 200})
+        assert url.counts()["received"] == 200
+        assert run(url, {"requests": 200}) == 300
+        assert url.counts()["received"] == 300
+    line = r"^endpoints.main: [^\n]*401[^\n]*$"
+    with endpoint(refuse) as url, pytest.raises(EndpointError, match=line):
+        run(url, {}, "another")
 
 
 @pytest.mark.parametrize(("rows", "kills"), [(500, 1), pytest.param(10_000, 10, marks=FULL)])
