@@ -116,7 +116,8 @@ def engine_spec(endpoint: Endpoint, base: Base, folder: Path) -> EngineSpec:
     if not gpus:
         for_cpu, variables = cpu_engine(base.path, str(endpoint.options.get("dtype", "auto")))
         arguments |= for_cpu
-        environment |= variables
+        # Otherwise vLLM runs the model in one more process, for threads bound to cores, and nothing is bound here.
+        environment |= {**variables, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
     arguments |= {name: value for name, value in endpoint.options.items() if name not in OURS}
     width = int(arguments.get("tensor_parallel_size", 1)) * int(arguments.get("pipeline_parallel_size", 1))
     config = vLLMEngineProcessorConfig(
