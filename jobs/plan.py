@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,19 @@ from jobs.evaluate import run_evaluate
 from jobs.llm import IN_PROCESS_CALLS
 from jobs.plan_calls import Calls, Former, Journals, calls_of, seconds_of
 from jobs.plan_reader import reader_calls
-from jobs.plan_training import SCORE_START_S, adapter_bytes, training_of
+from jobs.plan_steps import MOST_CONVERSATIONS
+from jobs.plan_training import Training, adapter_bytes, training_of, tried_here
 from jobs.publish import run_publish
 from jobs.rehearsal import Rehearsal, rehearsed
 from jobs.report_tables import Made
 from jobs.stage import Unit, planned_units, planning, write_latest
 from jobs.train import run_train
 from understudy.base import source_of
-from understudy.dataset import conversations_table, dropped_table
+from understudy.conversation import Conversation
+from understudy.dataset import conversations_table, dropped_table, read_conversations
 from understudy.persona import Persona, cast_entry_persona
 from understudy.prompts import system_text
-from understudy.recipe import Recipe
+from understudy.recipe import CastEntry, Recipe
 from understudy.record import table_digest
 from understudy.reporting.plan import Plan, Stage
 from understudy.samples import Setting, assemble
@@ -43,6 +45,8 @@ START_S = 8.0
 """Ray comes up once a run."""
 MOST_PERSONAS = 12
 """Personas whose conversations are put together for the plan; of a larger cast the rest count as their mean."""
+COPY_S = 0.02
+"""To publish one adapter of a few megabytes in a local store."""
 ROW_BYTES = 200
 """Of a generated conversation in its table, and of a reply in the journal, both compressed."""
 NOTED_BYTES = 100 << 20
@@ -51,14 +55,17 @@ KNOWN_CHARACTERS = 1 << 20
 MORE = "what comes before it is made anew"
 
 
-def plan_run(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False) -> Plan:
-    """What `run_recipe` with these arguments would do; InputError where it would refuse the recipe."""
+def plan_run(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False, try_steps: bool = True) -> Plan:
+    """What `run_recipe` with these arguments would do; InputError where it would refuse the recipe.
+
+    `try_steps`: where no former record tells what training takes, load the base and train a few steps.
+    """
     from jobs.run import check_ahead, refuse_later_parts
 
     refuse_later_parts(recipe)
     check_ahead(recipe)
     with planning(), _home(recipe) as home, rehearsed(recipe, home, force) as play:
-        planner = _Planner(recipe, home, play, personas, force)
+        planner = _Planner(recipe, home, play, personas, force, try_steps)
         stages = [planner.extract()]
         if recipe.augment:
             stages.append(planner.augment())
@@ -110,7 +117,10 @@ def _home(recipe: Recipe) -> Iterator[Store]:
 class _Planner:
     """Goes through the stages, each on what the ones before would leave."""
 
-    def __init__(self, recipe: Recipe, home: Store, play: Rehearsal, personas: tuple[str, ...], force: bool):
+    def __init__(
+        self, recipe: Recipe, home: Store, play: Rehearsal, personas: tuple[str, ...], force: bool, try_steps: bool
+    ):
+        self.try_steps = try_steps
         self.recipe, self.home, self.play, self.personas, self.force = recipe, home, play, personas, force
         self.cast = chosen_cast(play.recipe, play.store, personas)
         self.people: dict[str, Persona] = {one.name: cast_entry_persona(one, recipe) for one in self.cast}
@@ -128,6 +138,8 @@ class _Planner:
         """Conversations by persona that augment would leave."""
         self.conversations: dict[str, tuple[float, float]] = {}
         """Train and held-out conversations by persona."""
+        self.examples: dict[str, list[Conversation]] = {}
+        """Some of each persona's training conversations."""
         self.written = 0.0
         """Bytes of the tables of those that were put together."""
 
@@ -231,8 +243,9 @@ class _Planner:
             self.known = False
             stage.notes.append(f"base {self.recipe.model.base} may be fetched first; its size is not counted")
         self._ask(stage, "curate", run_train)
-        self.training = training_of(self.recipe, Made.of(self.home, self.recipe.name, "train"))
         entries = [entry for entry in self.cast if entry.name in self.waiting]
+        former = Made.of(self.home, self.recipe.name, "train")
+        self.training = training_of(self.recipe, former, lambda: self._tried(entries))
         for entry in entries:
             conversations = self.conversations[entry.name][0]
             stage.rows += conversations
@@ -254,7 +267,7 @@ class _Planner:
         stage.rows = len(self.waiting) * (3 + others)
         held = sum(self.conversations[name][1] for name in self.waiting)
         if self.waiting:
-            stage.seconds = SCORE_START_S + held * (3 + others) * self.training.forward_s
+            stage.seconds = self.training.start_s + held * (3 + others) * self.training.forward_s
         stage.seconds_by = self.training.by
         stage.disk_bytes = stage.rows * ROW_BYTES
         return self._done(stage)
@@ -264,7 +277,7 @@ class _Planner:
         stage = Stage("publish")
         self._ask(stage, "evaluate", run_publish)
         stage.rows = stage.todo
-        stage.seconds, stage.seconds_by = 0.2 * stage.todo, "assumed"
+        stage.seconds, stage.seconds_by = COPY_S * stage.todo, "assumed"
         stage.disk_bytes = sum(size for name, size in self.adapters.items() if name in self.waiting)
         return stage
 
@@ -311,6 +324,18 @@ class _Planner:
 
     # Conversations
 
+    def _tried(self, entries: Sequence[CastEntry]) -> Training | None:
+        """Steps on what curate would leave of these personas, or has left."""
+        if not self.try_steps:
+            return None
+        made = Made.of(self.home, self.recipe.name, "curate")
+        for entry in entries:
+            if entry.name not in self.examples and entry.name in made.keys:
+                key = f"{made.keys[entry.name]}/conversations.parquet"
+                self.examples[entry.name] = _some(read_conversations(self.home.read_table(key)))
+        systems = [(entry, system_text(self.people[entry.name])) for entry in entries]
+        return tried_here(self.recipe, systems, self.examples)
+
     def _sources(self) -> Sources:
         if self.sources is None:
             play = self.play
@@ -326,6 +351,7 @@ class _Planner:
         offers = [offer for offer in sources.offers(persona.name) if offer.source == "imported"]
         curated = assemble(setting, sources.lines(persona.name), offers)
         found = curated.counts["conversations"]
+        self.examples[persona.name] = _some(curated.conversations)
         for name, table in (
             ("conversations", conversations_table(curated.conversations)),
             ("dropped", dropped_table(curated.dropped)),
@@ -336,3 +362,9 @@ class _Planner:
         mixed = 1 / (1 - min(0.99, sum(entry.share for entry in self.recipe.curate.mix)))
         train = (found["train"] / share + self.generated.get(persona.name, 0.0)) * mixed
         return train, found["heldout"] / share
+
+
+def _some(conversations: Sequence[Conversation]) -> list[Conversation]:
+    """Training conversations from all parts of a data set, enough to try a few steps on."""
+    train = [one for one in conversations if one.split == "train"]
+    return train[:: max(1, len(train) // MOST_CONVERSATIONS)]

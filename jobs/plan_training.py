@@ -1,52 +1,63 @@
-"""What training takes: by former records of the same base in this store, else by its arithmetic."""
+"""What training takes: by former records of the same base in this store, by steps tried here, else by arithmetic."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jobs.plan_steps import MOST_CONVERSATIONS, Sitting, tried
 from jobs.report_tables import Made
+from jobs.shares import Shares, shares_of
+from jobs.train import ROWS_OF_A_GROUP, slot_config
 from understudy.base import resolve
+from understudy.conversation import Conversation
 from understudy.errors import BaseError
 from understudy.recipe import CastEntry, Recipe, TrainConfig
 
 START_S = 15.0
 """A host imports torch and loads the base."""
-SCORE_START_S = 5.0
-"""For scoring, which is one task, with the files that it reads known to the machine by then."""
+GPUS = Path("/proc/driver/nvidia/gpus")
 CORE_FLOPS = 15e9
 GPU_FLOPS = 1e14
+MOMENTS = 3
+"""Before training, halfway and after it the probes are answered."""
 SAMPLE_TOKENS = 160
 """Of a conversation with its system text, where no record says."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """Rates of training and scoring."""
+    """Rates of training and scoring, in seconds."""
 
     sample_s: float
-    """Seconds to train on one conversation once."""
+    """To train on one conversation once."""
     by: str
-    """Where the rate is from."""
+    """Where the rates are from."""
     start_s: float = START_S
+    probes_s: float = 0.0
+    """To let one adapter answer its probes before, halfway and after; 0 where `sample_s` has it in it."""
+    scored_s: float | None = None
+    """To score one conversation; None: a backward pass costs twice a forward one."""
+    workers: int = 1
+    """Groups that train at the same time."""
 
     @property
     def forward_s(self) -> float:
-        """Seconds to score one conversation; a backward pass costs twice a forward one."""
-        return self.sample_s / 3
+        """To score one conversation."""
+        return self.sample_s / 3 if self.scored_s is None else self.scored_s
 
     def seconds(self, train: TrainConfig, conversations: float) -> float:
-        """Seconds of one adapter."""
-        return self.sample_s * conversations * train.epochs
+        """Of one adapter, as its part of what all take."""
+        return (self.sample_s * conversations * train.epochs + self.probes_s) / self.workers
 
 
-def training_of(recipe: Recipe, former: Made) -> Training:
-    """Rates by records of the same base; without any, by parameters and an assumed speed."""
+def training_of(recipe: Recipe, former: Made, try_here: Callable[[], Training | None]) -> Training:
+    """Rates by records of the same base; without any, by `try_here`; else by parameters and an assumed speed."""
     groups: dict[str, tuple[float, float]] = {}
     for record in former.records.values():
         if record.config.get("model", {}).get("base") != _base_name(recipe):
@@ -58,14 +69,51 @@ def training_of(recipe: Recipe, former: Made) -> Training:
         groups[record.started] = (max(seconds, record.seconds), samples + trained)
     samples = sum(trained for _, trained in groups.values())
     if samples:
-        spent = sum(max(1.0, seconds - START_S) for seconds, _ in groups.values())
-        return Training(spent / samples, "former records of this base")
+        spent = sum(seconds for seconds, _ in groups.values())
+        return Training(spent / samples, "by former records of this base")
+    if found := try_here():
+        return found
     parameters = _parameters(recipe)
     if parameters is None:
         return Training(0.0, "not known: the base is not here yet")
     flops = 6 * parameters * SAMPLE_TOKENS
     speed, what = _speed()
-    return Training(flops / speed, f"assumed {what} on {parameters / 1e6:,.0f} million parameters")
+    return Training(flops / speed, f"assumed: {what} on {parameters / 1e6:,.0f} million parameters")
+
+
+def tried_here(
+    recipe: Recipe, entries: Sequence[tuple[CastEntry, str]], conversations: Mapping[str, Sequence[Conversation]]
+) -> Training | None:
+    """Rates by a few steps on this machine, of the cast `entries` (with their system texts) on these conversations.
+
+    None where the run is to be elsewhere (RAY_ADDRESS), the base is not here or too large to be loaded for a plan.
+    """
+    base = _resolved(recipe.model.model_dump_json(), recipe.folder)
+    if base is None or os.environ.get("RAY_ADDRESS", "local") != "local":
+        return None
+    work: list[Sitting] = []
+    groups = rows = 0
+    for entry, system in entries:
+        train = recipe.train_config(entry)
+        known = conversations.get(entry.name, ())[:MOST_CONVERSATIONS]
+        if not groups or rows + train.micro_batch_size > ROWS_OF_A_GROUP:
+            groups, rows = groups + 1, 0
+        rows += train.micro_batch_size
+        if groups == 1:
+            said = [one.messages for one in known]
+            work.append(Sitting(slot_config(entry.name, train), system, train.max_length, said, train.probes))
+    each = _shares(recipe, groups)
+    found = tried(base, recipe.model, work, each.threads, each.device)
+    if found is None:
+        return None
+    return Training(
+        found.sample_s * found.samples,
+        f"by a few steps tried on {'the GPU' if each.gpus else f'{each.threads} CPU threads'} here",
+        found.start_s,
+        MOMENTS * found.probe_s,
+        found.score_s * found.samples,
+        each.workers,
+    )
 
 
 def adapter_bytes(recipe: Recipe, cast: Iterable[CastEntry]) -> dict[str, int]:
@@ -88,6 +136,12 @@ def _base_name(recipe: Recipe) -> str:
 
     path = _resolved(recipe.model.model_dump_json(), recipe.folder)
     return portable_name(path) if path is not None else recipe.model.base
+
+
+def _shares(recipe: Recipe, groups: int) -> Shares:
+    """As the train stage would divide this machine."""
+    here = {"CPU": float(os.cpu_count() or 1), "GPU": float(len(list(GPUS.iterdir())) if GPUS.exists() else 0)}
+    return shares_of("train", recipe.resources.train, groups, here)
 
 
 @cache

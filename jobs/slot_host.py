@@ -149,18 +149,10 @@ class GroupRun:
             if probes and due:
                 plan = self.members[k].plan
                 penalty = plan.repetition_penalty if plan else 1.0
-                spoken = self.slots.generate(k, probes, PROBE_TOKENS, self._stop_tokens(), repetition_penalty=penalty)
+                ends = stop_tokens(self.renderer, self.slots.model)
+                spoken = self.slots.generate(k, probes, PROBE_TOKENS, ends, repetition_penalty=penalty)
                 answers = [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in spoken]
                 state.notes.update({moment: {"step": state.step, "answers": answers} for moment in due})
-
-    def _stop_tokens(self) -> list[int]:
-        """What ends a turn: the last token that a turn's rendering learns, and what the base itself calls an end."""
-        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "loss": True}]
-        ends = {self.renderer.samples(turn)[0].input_ids[-1]}
-        generation: Any = self.slots.model.generation_config
-        own = generation.eos_token_id
-        ends.update(own if isinstance(own, list) else [] if own is None else [own])
-        return sorted(ends)
 
     # Finishing
 
@@ -190,6 +182,15 @@ class GroupRun:
         self.waiting.discard(k)
         for key in (*snapshots(self.store, plan.unit.key).values(), f"{plan.unit.key}/plan.json"):
             self.store.delete(key)
+
+
+def stop_tokens(renderer: Renderer, model: Any) -> list[int]:
+    """What ends a turn: the last token that a turn's rendering learns, and what the base itself calls an end."""
+    turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "loss": True}]
+    ends = {renderer.samples(turn)[0].input_ids[-1]}
+    own = model.generation_config.eos_token_id
+    ends.update(own if isinstance(own, list) else [] if own is None else [own])
+    return sorted(ends)
 
 
 def _metrics(state: SlotState) -> dict[str, Any]:
