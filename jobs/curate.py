@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from jobs.near_duplicates import bands_of
 from jobs.stage import StageResult, Unit, say, split_done, write_latest
 from understudy.base import TINY
 from understudy.dataset import Curated, conversations_table, dropped_table
-from understudy.errors import PersonaError
+from understudy.errors import PersonaError, UnderstudyError
 from understudy.lexicon import unknown_share
 from understudy.persona import Persona, cast_entry_persona
 from understudy.prompts import system_text
@@ -34,7 +34,9 @@ from understudy.store import Store
 if TYPE_CHECKING:
     from jobs.mix import Source
 
-VERSION = 2
+VERSION = 3
+APART_ROWS = 300_000
+"""With more rows than this to read for its personas, they are curated side by side, each in a process of its own."""
 MOST_FOREIGN = 0.1
 """With more words than this that the embedded base does not know, its persona will not make sense."""
 
@@ -55,8 +57,8 @@ def run_curate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fal
     people = {entry.name: cast_entry_persona(entry, recipe) for entry in cast}
     units = [_unit(recipe, people[entry.name], sources.of(entry.name), mix) for entry in cast]
     todo, done = split_done(store, units, force)
-    for unit in todo:
-        _tell(unit.name, _curate_one(store, recipe, unit, people[unit.name], sources, mix))
+    for name, own in _curated(store, recipe, todo, people, sources, mix):
+        _tell(name, own)
     if todo and recipe.model.base == TINY:
         _warn_of_foreign_words(store, todo)
     if done:
@@ -151,6 +153,47 @@ def _language(recipe: Recipe) -> str:
     """The language that all corpus entries with a known one agree on."""
     known = {entry.language for entry in recipe.corpus} - {"auto"}
     return known.pop() if len(known) == 1 else ""
+
+
+def _curated(
+    store: Store,
+    recipe: Recipe,
+    todo: Sequence[Unit],
+    people: Mapping[str, Persona],
+    sources: Sources,
+    mix: Sequence[Source],
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each persona's counts when it is done; where there is much to read, personas side by side."""
+    if sum(sources.of(unit.name).rows for unit in todo) <= APART_ROWS:
+        for unit in todo:
+            yield unit.name, _curate_one(store, recipe, unit, people[unit.name], sources, mix)
+        return
+    from cluster import runtime
+
+    with runtime.running():
+        import ray
+        from ray.exceptions import RayTaskError
+
+        # A mix entry's reader stays in its process: the task opens its own.
+        task: Any = ray.remote(_curate_apart).options(num_cpus=1, max_retries=2)
+        waiting = {task.remote(store, recipe, u, people[u.name], sources.alone(u.name)): u.name for u in todo}
+        failed: UnderstudyError | None = None
+        while waiting:
+            [ready], _ = ray.wait(list(waiting), num_returns=1)
+            name = waiting.pop(ready)
+            try:
+                yield name, ray.get(ready)
+            except RayTaskError as error:
+                if not isinstance(error.cause, UnderstudyError):
+                    raise
+                failed = failed or error.cause  # the others' work is kept
+        if failed:
+            raise failed
+
+
+def _curate_apart(store: Store, recipe: Recipe, unit: Unit, persona: Persona, sources: Sources) -> Mapping[str, Any]:
+    """What a Ray task runs."""
+    return _curate_one(store, recipe, unit, persona, sources, _opened_mix(recipe))
 
 
 def _curate_one(

@@ -6,9 +6,9 @@ about whose lines a person decided something are opened, to see whom the decisio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.stage import finished_record, read_latest
 from understudy.cleaning.config import Made
@@ -22,8 +22,11 @@ from understudy.record import Record
 from understudy.samples import Offer
 from understudy.store import Store
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Rights = list[dict[str, str]]
-MOST_CACHED_ROWS = 300_000
+MOST_KEPT_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Part:
     rights: Rights = field(default_factory=list)
     strays: bool = False
     """Whether rows that name no persona are this persona's to set aside."""
+    rows: int = 0
+    """Of the table, as far as its record says; those of others are read too."""
 
 
 @dataclass
@@ -51,23 +56,28 @@ class Parts:
     def __bool__(self) -> bool:
         return bool(self.lines or self.imported or self.generated)
 
+    @property
+    def rows(self) -> int:
+        """How many rows of tables are read for it."""
+        return sum(part.rows for kind in (self.lines, self.imported, self.generated) for part in kind.values())
+
 
 class Tables:
-    """Rows of tables, the last ones kept: the personas of one play read the same table one after another."""
+    """Rows of tables, the last tables kept: the personas of one play read the same ones one after another."""
 
     def __init__(self, store: Store):
         self.store = store
-        self._kept: dict[str, list[Any]] = {}
+        self._kept: dict[str, pa.Table] = {}
 
-    def rows(self, key: str) -> list[Any]:
-        """The rows of a table; StoreError when it is damaged or newer than this version."""
+    def rows(self, key: str) -> Iterator[Any]:
+        """The rows of a table, one after another; StoreError when it is damaged or newer than this version."""
         if key not in self._kept:
             table = self.store.read_table(key)
             check_version(table, self.store.uri_of(key))
-            while self._kept and sum(map(len, self._kept.values())) + table.num_rows > MOST_CACHED_ROWS:
+            while self._kept and sum(one.nbytes for one in self._kept.values()) + table.nbytes > MOST_KEPT_BYTES:
                 del self._kept[next(iter(self._kept))]
-            self._kept[key] = list(rows_of(table))
-        return self._kept[key]
+            self._kept[key] = table
+        return rows_of(self._kept[key])
 
 
 @dataclass
@@ -84,9 +94,13 @@ class Sources:
         """What there is of one persona."""
         return self.parts.get(persona) or Parts()
 
-    def lines(self, persona: str) -> list[Any]:
-        """Rows of the works in which the persona speaks, as extraction left them."""
-        return [row for part in self.of(persona).lines.values() for row in self.tables.rows(part.key)]
+    def alone(self, persona: str) -> Sources:
+        """What curate reads for one persona, to be sent to another process."""
+        return Sources(Tables(self.tables.store), self.overlay, {persona: self.of(persona)})
+
+    def lines(self, persona: str) -> Iterator[Any]:
+        """Rows of the works in which the persona speaks, one work after another, as extraction left them."""
+        return (row for part in self.of(persona).lines.values() for row in self.tables.rows(part.key))
 
     def offers(self, persona: str) -> list[Offer]:
         """Conversations that others made for the persona."""
@@ -126,7 +140,7 @@ def _add_lines(sources: Sources, work: str, key: str, record: Record) -> None:
     views = dict(record.counts["views"])
     # Rows of a table and parts of a cut text are works of their own: `<unit>.<number>`.
     if any(one == work or one.startswith(f"{work}.") for one in sources.overlay.works):
-        before = sources.tables.rows(table)
+        before = list(sources.tables.rows(table))
         after, stale = sources.overlay.apply_to_lines(before)
         sources.stale += stale
         gained = {row["persona"] for row in after if row["persona"]} - views.keys()
@@ -135,14 +149,16 @@ def _add_lines(sources: Sources, work: str, key: str, record: Record) -> None:
             if digest := lines_digest(persona, before, after):
                 sources.parts.setdefault(persona, Parts()).review[work] = digest
     for persona, digest in views.items():
-        sources.parts.setdefault(persona, Parts()).lines[work] = Part(table, digest, record.rights)
+        sources.parts.setdefault(persona, Parts()).lines[work] = Part(
+            table, digest, record.rights, rows=int(record.counts.get("lines") or 0)
+        )
 
 
 def _add_imported(sources: Sources, unit: str, key: str, record: Record) -> None:
     views: Mapping[str, str] = record.counts["views"]
     first = min(views, default="")
     for persona, digest in views.items():
-        part = Part(f"{key}/conversations.parquet", digest, record.rights, persona == first)
+        part = Part(f"{key}/conversations.parquet", digest, record.rights, persona == first, _rows(record))
         sources.parts.setdefault(persona, Parts()).imported[unit] = part
 
 
@@ -155,8 +171,12 @@ def _add_generated(sources: Sources, store: Store, recipe: Recipe, persona: str)
         key, record = finished_record(store, recipe.name, "augment", unit, "understudy augment")
         digest = record.outputs.get("conversations.parquet")
         if digest is not None:
-            part = Part(f"{key}/conversations.parquet", digest, record.rights)
+            part = Part(f"{key}/conversations.parquet", digest, record.rights, rows=_rows(record))
             sources.parts.setdefault(persona, Parts()).generated[unit] = part
+
+
+def _rows(record: Record) -> int:
+    return int(record.counts.get("conversations") or record.counts.get("accepted") or 0)
 
 
 def check_augmented(store: Store, recipe: Recipe, cast: tuple[CastEntry, ...]) -> None:

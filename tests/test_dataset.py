@@ -61,6 +61,14 @@ def test_a_held_out_turn_that_repeats_a_trained_one_is_dropped():
     assert [c.split for c in curated.conversations] == ["train"]
 
 
+def test_a_line_left_open_is_in_no_conversation_of_the_data_set():
+    rows = play("LICHT: Who was it?", "EVE: Not me.", "ADAM: It was the cat.", "LICHT: So.", "ADAM: So it was.")
+    rows[1] = {**rows[1], "speaker": None, "method": "open"}
+    said = [m.content for c in curate(rows, ME).conversations for m in c.messages]
+    assert "It was the cat." in said
+    assert not any("Not me." in text or "Who was it?" in text for text in said)
+
+
 def test_the_view_of_one_persona_ignores_other_personas_and_their_works():
     rows = random_work(1)
     other = [{**row, "work": "v", "line_id": f"v:{row['index']}", "persona": None} for row in rows]

@@ -140,19 +140,28 @@ def scenes(rows: Iterable[Row], persona: str) -> list[Scene]:
     works: dict[str, list[Row]] = {}
     for row in rows:
         works.setdefault(row["work"], []).append(row)
-    found: list[Scene] = []
-    for work, own in works.items():
-        by_name: dict[str, list[Row]] = {}
-        for row in sorted(own, key=lambda row: row["index"]):
-            by_name.setdefault(str(row["scene"]), []).append(row)
-        if len(by_name) == 1 and not any(row["kind"] == "heading" for row in own):
-            by_name = {str(i): list(part) for i, part in enumerate(_pieces(next(iter(by_name.values()))))}
-        found += [_scene(work, name, part, persona) for name, part in by_name.items()]
-    spoken = [scene for scene in found if scene.turns]
-    if len(spoken) == 1 and spoken[0].turns > 1:
-        at = found.index(spoken[0])
-        found[at : at + 1] = _cut_again(spoken[0], persona)
-    return found
+    return cut_again([scene for own in works.values() for scene in scenes_of_work(own, persona)], persona)
+
+
+def scenes_of_work(rows: Iterable[Row], persona: str) -> list[Scene]:
+    """The scenes of one work as its headings and lengths cut it."""
+    by_name: dict[str, list[Row]] = {}
+    work, headed = "", False
+    for row in sorted(rows, key=lambda row: row["index"]):
+        by_name.setdefault(str(row["scene"]), []).append(row)
+        work, headed = row["work"], headed or row["kind"] == "heading"
+    if len(by_name) == 1 and not headed:
+        by_name = {str(i): list(part) for i, part in enumerate(_pieces(next(iter(by_name.values()))))}
+    return [_scene(work, name, part, persona) for name, part in by_name.items()]
+
+
+def cut_again(scenes: list[Scene], persona: str) -> list[Scene]:
+    """The scenes of all works; the only one in which the persona speaks, more than once, in pieces."""
+    spoken = [at for at, scene in enumerate(scenes) if scene.turns]
+    if len(spoken) == 1 and scenes[spoken[0]].turns > 1:
+        at = spoken[0]
+        return [*scenes[:at], *_cut_again(scenes[at], persona), *scenes[at + 1 :]]
+    return scenes
 
 
 def split(scenes: Sequence[Scene], heldout: float, seed: int) -> dict[SceneKey, Split]:
@@ -167,21 +176,21 @@ def split(scenes: Sequence[Scene], heldout: float, seed: int) -> dict[SceneKey, 
     spoken = [scene for scene in scenes if scene.turns]
     if len(spoken) < 2:
         return {scene.key: "train" for scene in spoken}
-    held = {
-        scene.key for work in dict.fromkeys(s.work for s in scenes) for scene in _drawn(scenes, work, heldout, seed)
-    }
+    works: dict[str, list[Scene]] = {}
+    for scene in scenes:
+        works.setdefault(scene.work, []).append(scene)
+    held = {scene.key for own in works.values() for scene in _drawn(own, heldout, seed)}
     total = sum(scene.turns for scene in spoken)
     if not 0 < sum(scene.turns for scene in spoken if scene.key in held) <= total / 2:
         held = {min(spoken, key=lambda scene: (abs(scene.turns / total - heldout), _draw(seed, scene.key))).key}
     return {scene.key: "heldout" if scene.key in held else "train" for scene in spoken}
 
 
-def _drawn(scenes: Sequence[Scene], work: str, heldout: float, seed: int) -> list[Scene]:
-    """The scenes of `work` that are held out whoever speaks in them."""
-    own = [scene for scene in scenes if scene.work == work]
-    room = heldout * sum(scene.speeches for scene in own)
+def _drawn(scenes: Sequence[Scene], heldout: float, seed: int) -> list[Scene]:
+    """Of the scenes of one work those that are held out whoever speaks in them."""
+    room = heldout * sum(scene.speeches for scene in scenes)
     drawn = []
-    for scene in sorted(own, key=lambda scene: _draw(seed, scene.key)):
+    for scene in sorted(scenes, key=lambda scene: _draw(seed, scene.key)):
         if 0 < scene.speeches <= room:
             drawn.append(scene)
             room -= scene.speeches

@@ -10,9 +10,12 @@ write is in understudy/interchange.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import groupby, islice
+from operator import itemgetter
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from understudy.conversation import (
@@ -21,10 +24,12 @@ from understudy.conversation import (
     Message,
     Provenance,
     Row,
+    Scene,
     build,
+    cut_again,
     exchanges,
     is_said,
-    scenes,
+    scenes_of_work,
     split,
 )
 from understudy.errors import StoreError
@@ -89,17 +94,21 @@ def lines_table(lines: Iterable[Any]) -> pa.Table:
 
 def conversations_table(conversations: Iterable[Conversation]) -> pa.Table:
     """The conversations table, a row each, in the order given."""
-    import pyarrow as pa
-
-    rows = [conversation.row() for conversation in conversations]
-    return pa.Table.from_pylist(rows, schema=schemas().conversations)
+    return _table((conversation.row() for conversation in conversations), schemas().conversations)
 
 
 def dropped_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """The rows that a filter kept out: persona, work, scene, lines, text, reason, source, conversation."""
+    return _table((dict(row) for row in rows), schemas().dropped)
+
+
+def _table(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as one table, so many of them at a time as objects."""
     import pyarrow as pa
 
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=schemas().dropped)
+    left = iter(rows)
+    parts = [pa.RecordBatch.from_pylist(part, schema=schema) for part in iter(lambda: list(islice(left, _ROWS)), [])]
+    return pa.Table.from_batches(parts, schema=schema).combine_chunks()
 
 
 def read_conversations(table: pa.Table, where: str = "conversations") -> list[Conversation]:
@@ -168,22 +177,66 @@ def curate(
     """One persona's conversations from the lines of its works, filtered and split.
 
     A dropped turn of the persona is not learned, but stays as context where the scene goes on; `dropped` has a row for
-    each with its reason. Counts are lines, turns (consecutive lines are one) and conversations. An answer with a line
+    each with its reason. Rows of one work stand together; only what its scenes with the persona need of them is held.
+    Counts are lines, turns (consecutive lines are one) and conversations. An answer with a line
     among `kept` (line_ids) passes every filter; `judge` gives a further reason to drop an answer, or nothing.
     """
-    view = persona_view(rows, persona)
-    cut = scenes(view, persona)
+    seen = _Seen(persona)
+    cut = cut_again([scene for own in _by_work(rows) for scene in seen.scenes(own)], persona)
     splits = split(cut, heldout, seed)
     found = [exchange for scene in cut for exchange in exchanges(scene, persona, window)]
     # Training scenes come first: a held-out turn that repeats a trained one is the one to go.
     found.sort(key=lambda exchange: splits[exchange.scene] == "heldout")
     reasons = filter_exchanges(found, min_chars=min_chars, max_repeats=max_repeats, kept=kept, judge=judge)
     conversations = build(found, persona, splits, window=window, untrained=reasons.keys())
-    silent = [row for row in view if row["persona"] and not is_said(row)]
-    dropped = [_dropped(persona, row["work"], str(row["scene"]), [row], EMPTY) for row in silent]
+    dropped = [_dropped(persona, row["work"], str(row["scene"]), [row], EMPTY) for row in seen.silent]
     dropped += [_dropped(persona, *found[i].scene, found[i].reply, reason) for i, reason in reasons.items()]
-    counts = _counts(view, conversations, dropped)
+    counts = _counts(seen.lines, conversations, dropped)
     return Curated(conversations, dropped, counts)
+
+
+def _by_work(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    met: set[str] = set()
+    for work, own in groupby(rows, key=itemgetter("work")):
+        if work in met:
+            raise ValueError(f"{work}: its rows do not stand together")
+        met.add(work)
+        yield list(own)
+
+
+_ROWS = 4096
+_TOLD = {"kind": "narration", "persona": None, "text": ""}
+_SHARED = frozenset(("work", "scene", "kind", "speaker", "persona", "method"))
+
+
+class _Seen:
+    """One persona's view, work by work, as little of each as its conversations need."""
+
+    def __init__(self, persona: str) -> None:
+        self.persona = persona
+        self.lines = 0
+        self.silent: list[Row] = []
+        """The persona's rows in which nothing is said."""
+
+    def scenes(self, rows: Sequence[Row]) -> list[Scene]:
+        """The scenes of one work, in which the persona speaks; rows stay where it does."""
+        view = persona_view(rows, self.persona)
+        if not view:
+            return []
+        for row, whole in zip(view, rows, strict=True):
+            row["method"] = whole.get("method")  # an open line is known by it
+        own = [row for row in view if row["persona"]]
+        self.lines += len(own)
+        self.silent += [row for row in own if not is_said(row)]
+        found = scenes_of_work(view, self.persona)
+        return [replace(scene, rows=tuple(map(_lean, scene.rows)) if scene.turns else ()) for scene in found]
+
+
+def _lean(row: Row) -> Row:
+    """The row with one string for each name that many rows share; of what is told, only that there is something."""
+    if row["kind"] == "narration":
+        return _TOLD
+    return {name: intern(value) if name in _SHARED and value else value for name, value in row.items()}
 
 
 def filter_exchanges(
@@ -228,13 +281,13 @@ def _dropped(persona: str, work: str, scene: str, rows: Sequence[Row], reason: s
     return {**address, "text": text, "reason": reason, "source": "lines", "conversation": None}
 
 
-def _counts(view: Sequence[Row], conversations: Sequence[Conversation], dropped: Sequence[Row]) -> dict[str, Any]:
+def _counts(lines: int, conversations: Sequence[Conversation], dropped: Sequence[Row]) -> dict[str, Any]:
     sides = Counter(conversation.split for conversation in conversations)
     turns = Counter(c.split for c in conversations for message in c.messages if message.loss)
     held = {(c.provenance.work, c.scene) for c in conversations if c.split == "heldout"}
     reasons = Counter(row["reason"] for row in dropped)
     return {
-        "lines": sum(row["persona"] is not None for row in view),
+        "lines": lines,
         "conversations": {"train": sides["train"], "heldout": sides["heldout"]},
         "turns": {"train": turns["train"], "heldout": turns["heldout"]},
         "heldout_scenes": len(held),

@@ -15,7 +15,8 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 from understudy.cleaning.admission import HELDOUT_LEAK, REPEATED, Admission, Banding, Sample
@@ -79,14 +80,15 @@ def assemble(
 ) -> Curated:
     """One persona's conversations from lines, offered conversations and general dialogue."""
     config, tally = setting.config, Tally(setting.persona)
-    whole, lines_review = _reviewed_lines(setting, rows, tally)
-    lines = _from_lines(setting, whole, tally)
+    heard = _Lines(setting, tally)
+    lines = _from_lines(heard, rows)
     offered, offered_count, review = _offered(setting, offers, tally)
-    setting = replace(setting, language=_language(setting, whole, offered))
+    setting = replace(setting, language=_language(setting, heard.said, offered))
     clean = [found for sample in offered if (found := _cleaned(sample, setting, tally))]
     real = [Sample("lines", one) for one in _without_refrains(lines.conversations, config, tally)]
     admission = Admission(config, tally, bands)
-    admission.anchor(real)
+    if clean or generals:
+        admission.anchor(real)  # there is something to compare with them
     parted = _parted(admission.unseen(clean), real, config)
     held = admission.hold_out([s for s in (*real, *parted) if s.one.split == "heldout"])
     chosen = admission.admit([s for s in parted if s.one.split == "train"])
@@ -96,41 +98,75 @@ def assemble(
     samples = [*real, *(s for s in parted if s.one.split == "heldout"), *chosen, *mixed]
     counts = _counts(lines, samples, tally, offered_count)
     counts["overlap"] = held.report((s.source, s.one) for s in samples if s.one.split == "train")
-    counts["review"] = {name: lines_review[name] + review[name] for name in ("applied", "stale")}
+    counts["review"] = {"applied": heard.applied + review["applied"], "stale": heard.stale + review["stale"]}
     counts["mix"] = mix_counts
     if setting.language:
         counts["language"] = setting.language
     return Curated(_named_apart(s.one for s in samples), tally.dropped, counts)
 
 
-def _reviewed_lines(setting: Setting, rows: Iterable[Row], tally: Tally) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """The sound rows with what a person decided about them."""
-    sound: list[dict[str, Any]] = []
-    for row in rows:
-        if problem := line_problem(row):
-            tally.malformed("lines", str(row.get("work") or "") if isinstance(row, Mapping) else "", row, problem)
-        else:
-            sound.append(dict(row))
-    if not setting.overlay.works:
-        return sound, {"applied": 0, "stale": 0}
-    after, stale = setting.overlay.apply_to_lines(sound)
-    left = {row["line_id"] for row in after}
-    for row in sound:
-        if row["line_id"] not in left and row["persona"] == setting.persona:
-            address = {"persona": setting.persona, "work": row["work"], "scene": str(row["scene"])}
-            tally.add("lines", [{**address, "lines": [row["line_id"]], "text": row["text"], "reason": BY_REVIEW}])
-    applied = sum(bool(row.get("review")) for row in after) + len(sound) - len(after)
-    return after, {"applied": applied, "stale": len(stale)}
+@dataclass
+class _Lines:
+    """The sound rows of lines with what a person decided about them, work by work as they are asked for."""
+
+    setting: Setting
+    tally: Tally
+    applied: int = 0
+    stale: int = 0
+    kept: set[str] = field(default_factory=set)
+    """Line ids that a person said should stay."""
+    said: list[str] = field(default_factory=list)
+    """What the persona says, where its language has to be told by it."""
+
+    def of(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows to make conversations of."""
+        rule = self.setting.config.clean.language
+        for row in self._reviewed(self._sound(rows)):
+            if row.get("review") == "keep":
+                self.kept.add(row["line_id"])
+            if rule is not None and row["persona"] == self.setting.persona and row["kind"] == "speech":
+                self.said.append(row["text"])
+            yield row
+
+    def _sound(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for row in rows:
+            if problem := line_problem(row):
+                work = str(row.get("work") or "") if isinstance(row, Mapping) else ""
+                self.tally.malformed("lines", work, row, problem)
+            else:
+                yield row
+
+    def _reviewed(self, rows: Iterable[Row]) -> Iterator[Row]:
+        overlay = self.setting.overlay
+        for work, own in groupby(rows, key=itemgetter("work")) if overlay.works else ():
+            if work not in overlay.works:
+                yield from own
+                continue
+            before = list(own)
+            after, stale = overlay.apply_to_lines(before)
+            left = {row["line_id"] for row in after}
+            for row in before:
+                if row["line_id"] not in left and row["persona"] == self.setting.persona:
+                    address = {"persona": self.setting.persona, "work": work, "scene": str(row["scene"])}
+                    dropped = {**address, "lines": [row["line_id"]], "text": row["text"], "reason": BY_REVIEW}
+                    self.tally.add("lines", [dropped])
+            self.applied += sum(bool(row.get("review")) for row in after) + len(before) - len(after)
+            self.stale += len(stale)
+            yield from after
+        if not overlay.works:
+            yield from rows
 
 
-def _from_lines(setting: Setting, rows: Sequence[Mapping[str, Any]], tally: Tally) -> Curated:
+def _from_lines(lines: _Lines, given: Iterable[Row]) -> Curated:
     """Lines as conversations; the rules of `clean` look at them only where the recipe says so."""
+    setting, tally = lines.setting, lines.tally
     config, persona = setting.config, setting.persona
+    rows = lines.of(given)
     chosen = any("lines" in rule.sources for rule in _text_rules(config))
     repeats = config.clean.repeats
     most = repeats.most if repeats and "lines" in repeats.sources else 0
     if chosen:
-        rows = [_mended_line(row, setting, tally) for row in rows]
+        rows = (_mended_line(row, setting, tally) for row in rows)
     said: Counter[str] = Counter()
 
     def judge(exchange: Exchange) -> str:
@@ -152,7 +188,7 @@ def _from_lines(setting: Setting, rows: Sequence[Mapping[str, Any]], tally: Tall
         seed=config.seed,
         min_chars=config.min_chars,
         max_repeats=config.max_repeats,
-        kept=frozenset(row["line_id"] for row in rows if row.get("review") == "keep"),
+        kept=lines.kept,  # full by the time that it is looked at
         judge=judge if chosen or most else None,
     )
     tally.add("lines", found.dropped)
@@ -232,12 +268,11 @@ def _offered(
     return samples, count, {"applied": applied, "stale": len(stale)}
 
 
-def _language(setting: Setting, rows: Sequence[Mapping[str, Any]], offered: Sequence[Sample]) -> str:
+def _language(setting: Setting, own: Sequence[str], offered: Sequence[Sample]) -> str:
     """What the recipe says, else what the lines, the corpus or most of the answers are in."""
     rule = setting.config.clean.language
     if rule is None or not offered:
         return ""
-    own = (row["text"] for row in rows if row["persona"] == setting.persona and row["kind"] == "speech")
     if found := code(rule.language) or language_of_many(own) or code(setting.language):
         return found
     return language_of_many(m.content for sample in offered for m in sample.one.messages if m.loss)
