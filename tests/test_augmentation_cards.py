@@ -7,8 +7,8 @@ import pytest
 from tests.parts import PARTS, part, planned
 from understudy.augmentation import cards
 from understudy.augmentation.card_fields import free_card
-from understudy.augmentation.passages import letters
 from understudy.augmentation.steps import CardsStep
+from understudy.letters import letters
 from understudy.persona import Persona, cast_entry_persona
 from understudy.recipe import CastEntry, Recipe
 

@@ -15,7 +15,7 @@ from understudy.augmentation.everyday import gather, gathered, read_prompts, tak
 from understudy.augmentation.job import Draft, Note, job_of
 from understudy.augmentation.kinds import kind_of
 from understudy.augmentation.nearest import Nearest, features
-from understudy.augmentation.passages import letters, passages, quoted_lines
+from understudy.augmentation.passages import passages, quoted_lines
 from understudy.augmentation.steps import (
     BoundariesStep,
     Checks,
@@ -23,6 +23,7 @@ from understudy.augmentation.steps import (
     QuestionsStep,
 )
 from understudy.errors import CorpusError
+from understudy.letters import letters
 
 
 @pytest.mark.parametrize(("example", "name"), PARTS)

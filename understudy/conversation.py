@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -72,12 +72,12 @@ class Conversation:
 
     def row(self) -> dict[str, Any]:
         """A row of the conversations table."""
-        row = asdict(self)
-        row["messages"] = [asdict(message) for message in self.messages]
-        row["provenance"] = asdict(self.provenance)
-        row["provenance"]["lines"] = list(self.provenance.lines)
-        row["provenance"]["parents"] = list(self.provenance.parents)
-        return row
+        made = self.provenance
+        return {
+            **vars(self),
+            "messages": [dict(vars(message)) for message in self.messages],
+            "provenance": {**vars(made), "lines": list(made.lines), "parents": list(made.parents)},
+        }
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ def _conversation(window: Sequence[tuple[Exchange, bool]], persona: str, split: 
 
 def conversation_id(persona: str, messages: Sequence[Message], provenance: Provenance) -> str:
     """`persona-` and 16 hex digits over everything the conversation says and where it comes from."""
-    said = [persona, [asdict(message) for message in messages], asdict(provenance)]
+    said = [persona, [vars(message) for message in messages], vars(provenance)]
     digest = hashlib.sha256(json.dumps(said, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
     return f"{persona}-{digest[:16]}"
 

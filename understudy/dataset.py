@@ -33,6 +33,7 @@ from understudy.conversation import (
     split,
 )
 from understudy.errors import StoreError
+from understudy.letters import letters
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -256,7 +257,7 @@ def filter_exchanges(
     seen: Counter[tuple[str, str]] = Counter()
     for position, exchange in enumerate(exchanges):
         heard = "\n".join(row["text"] for row in exchange.before) or exchange.opener
-        key = (_words(heard), _words(exchange.text))
+        key = (letters(heard), letters(exchange.text))
         if kept and any(row["line_id"] in kept for row in exchange.reply):
             seen[key] += 1
         elif len(key[1]) < min_chars:
@@ -268,10 +269,6 @@ def filter_exchanges(
         else:
             seen[key] += 1
     return reasons
-
-
-def _words(text: str) -> str:
-    return "".join(char for char in text.casefold() if char.isalnum())
 
 
 def _dropped(persona: str, work: str, scene: str, rows: Sequence[Row], reason: str) -> dict[str, Any]:

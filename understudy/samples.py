@@ -23,12 +23,13 @@ from understudy.cleaning.admission import HELDOUT_LEAK, REPEATED, Admission, Ban
 from understudy.cleaning.config import SOURCES, CleanConfig, Made
 from understudy.cleaning.language import code, language_of_many
 from understudy.cleaning.near import band_hashes
-from understudy.cleaning.overlap import HeldOut, grams, squeezed
+from understudy.cleaning.overlap import HeldOut, grams
 from understudy.cleaning.sound import conversation_or_reason, line_problem
 from understudy.cleaning.tally import Tally
 from understudy.cleaning.text_rules import REASON_OF, Heard, judged, judged_whole, mended
 from understudy.conversation import Conversation, Exchange, Message, Row, Split, conversation_id
 from understudy.dataset import REASONS, Curated, curate
+from understudy.letters import letters
 from understudy.overlay import Overlay
 from understudy.recipe import CurateConfig
 
@@ -176,7 +177,7 @@ def _from_lines(lines: _Lines, given: Iterable[Row]) -> Curated:
             reason = reason or judged_whole([exchange.text], "lines", config.clean)
             if reason := reason or judged(exchange.text, "lines", config.clean, heard):
                 return reason
-        words = squeezed(exchange.text)
+        words = letters(exchange.text)
         said[words] += 1
         return REPEATED if most and said[words] > most else ""
 

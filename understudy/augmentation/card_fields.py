@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from understudy.augmentation.chosen import GREETINGS, Chosen, example_text, examples, greetings, weight
-from understudy.augmentation.passages import letters
 from understudy.conversation import Scene
+from understudy.letters import letters
 from understudy.persona import Persona
 
 LISTS = ("description", "habits", "relations", "scenario", "greetings", "examples", "lore")

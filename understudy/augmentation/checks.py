@@ -14,7 +14,8 @@ from functools import lru_cache
 from understudy.augmentation.job import Draft
 from understudy.augmentation.steps import Checks
 from understudy.cleaning.language import another_language
-from understudy.cleaning.overlap import grams, squeezed
+from understudy.cleaning.overlap import grams
+from understudy.letters import letters
 
 EMPTY = "empty"
 LANGUAGE = "wrong language"
@@ -115,7 +116,7 @@ def _leak_grams(instructions: str) -> frozenset[str]:
 
 def copied(text: str, examples: tuple[str, ...]) -> float:
     """The largest share (0 to 1) of the text's word sequences that stand in one example; 1 for the same words."""
-    same = squeezed(text)
+    same = letters(text)
     own = set(grams(text, NGRAM_WORDS, NGRAM_HAN))
     shares = [0.0]
     for example in examples:
@@ -126,7 +127,7 @@ def copied(text: str, examples: tuple[str, ...]) -> float:
 
 @lru_cache(maxsize=4096)
 def _example(text: str) -> tuple[str, frozenset[str]]:
-    return squeezed(text), frozenset(grams(text, NGRAM_WORDS, NGRAM_HAN))
+    return letters(text), frozenset(grams(text, NGRAM_WORDS, NGRAM_HAN))
 
 
 def repeats() -> Callable[[Draft], bool]:
@@ -134,7 +135,7 @@ def repeats() -> Callable[[Draft], bool]:
     seen: set[tuple[str, ...]] = set()
 
     def again(draft: Draft) -> bool:
-        said = tuple(map(squeezed, draft.learned if draft.written else draft.asked))
+        said = tuple(map(letters, draft.learned if draft.written else draft.asked))
         if said in seen:
             return True
         seen.add(said)

@@ -17,10 +17,11 @@ from typing import Any
 
 from understudy.augmentation.job import Draft, Job, Material, Note, chosen_pairs, drawn_seed
 from understudy.augmentation.nearest import features
-from understudy.augmentation.passages import Passage, letters, passages, quoted_lines
+from understudy.augmentation.passages import Passage, passages, quoted_lines
 from understudy.augmentation.prompting import TEXT, Template, base_language, dialogue, list_schema, portrait
 from understudy.augmentation.steps import FactsStep
 from understudy.conversation import Message
+from understudy.letters import letters
 
 PROMPT_VERSION = 1
 NOT_FOUND = "quote not in the passage"

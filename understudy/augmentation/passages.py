@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from understudy.conversation import Row, Scene
+from understudy.letters import letters
 
 _HAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _PROSE = frozenset(("verb", "beat", "pronoun", "alternation", "open", "llm", "model", "vocative"))
@@ -87,11 +88,6 @@ def quoted_lines(quote: str, rows: Sequence[Row]) -> tuple[str, ...] | None:
             found.append(row["line_id"])
         start += len(part)
     return tuple(found)
-
-
-def letters(text: str) -> str:
-    """Letters and digits in small letters."""
-    return "".join(char for char in text.casefold() if char.isalnum())
 
 
 def _joined(rows: Sequence[Row]) -> Iterator[str]:

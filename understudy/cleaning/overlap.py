@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from understudy.conversation import Conversation
+from understudy.letters import letters
 
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 _HAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
@@ -49,13 +50,8 @@ def exchanges_of(conversation: Conversation) -> Iterator[tuple[str, str]]:
             heard.append(message.content)
         elif message.role == "assistant":
             if message.loss:
-                yield squeezed("\n".join(heard)), squeezed(message.content)
+                yield letters("\n".join(heard)), letters(message.content)
             heard = []
-
-
-def squeezed(text: str) -> str:
-    """Letters and digits alone, without case."""
-    return "".join(char for char in text.casefold() if char.isalnum())
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,8 @@ class HeldOut:
         for source, one in training:
             for piece in self.pieces_in(one):
                 seen.setdefault(piece, (source, one.conversation_id))
-            repeated += sum(exchange in self.exchanges for exchange in exchanges_of(one))
+            if self.exchanges:
+                repeated += sum(exchange in self.exchanges for exchange in exchanges_of(one))
         examples = [
             {"text": piece, "heldout": self.pieces[piece], "training": identity, "source": source}
             for piece, (source, identity) in list(seen.items())[:EXAMPLES]

@@ -28,8 +28,9 @@ from understudy.cleaning.config import (
     Stub,
 )
 from understudy.cleaning.language import another_language
-from understudy.cleaning.overlap import grams, squeezed, tokens
+from understudy.cleaning.overlap import grams, tokens
 from understudy.cleaning.personal import personal_data
+from understudy.letters import letters
 
 ROLE_TAG, MARKUP, STUB, QUOTES, CLOSING = "role tag", "markup", "stub", "unbalanced quotes", "closing punctuation"
 SHORT, LONG, LEAK, LANGUAGE, PERSONAL = "too short", "too long", "prompt leak", "wrong language", "personal data"
@@ -155,10 +156,10 @@ def stub(text: str, rule: Stub, heard: Heard) -> Outcome:
     announced = text
     for intro in (_INTRO_HAN, _INTRO_WORDS):
         text = intro.sub("", text, count=1)
-    bare = squeezed(text)
+    bare = letters(text)
     if not bare:
         return text, STUB if text != announced else EMPTY
-    nothing = bare in _NOTHING or _SURE.match(text) or bare in map(squeezed, rule.phrases)
+    nothing = bare in _NOTHING or _SURE.match(text) or bare in map(letters, rule.phrases)
     return text, STUB if nothing or _PLACEHOLDER.search(text) else ""
 
 

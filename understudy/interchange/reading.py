@@ -23,7 +23,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from understudy.conversation import (
@@ -170,7 +170,7 @@ def _conversation(
     for message in messages:
         _utf8(message.content, message.name or "")
     made = Conversation("", persona, "train", "", tuple(messages), Provenance(work=work, lines=lines, method=method))
-    scene = hashlib.sha256(json.dumps([asdict(message) for message in messages]).encode()).hexdigest()[:16]
+    scene = hashlib.sha256(json.dumps([vars(message) for message in messages]).encode()).hexdigest()[:16]
     return replace(made, scene=scene, conversation_id=_identity(persona, made))
 
 
