@@ -21,6 +21,7 @@ from jobs.curate import run_curate
 from jobs.curate_sources import Sources, sources_of
 from jobs.evaluate import run_evaluate
 from jobs.llm import IN_PROCESS_CALLS
+from jobs.plan_asking import Asking
 from jobs.plan_calls import Calls, Former, Journals, calls_of, seconds_of
 from jobs.plan_reader import reader_calls
 from jobs.plan_steps import MOST_CONVERSATIONS
@@ -55,17 +56,20 @@ KNOWN_CHARACTERS = 1 << 20
 MORE = "what comes before it is made anew"
 
 
-def plan_run(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False, try_steps: bool = True) -> Plan:
+def plan_run(
+    recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False, try_steps: bool = True, ask: int = 0
+) -> Plan:
     """What `run_recipe` with these arguments would do; InputError where it would refuse the recipe.
 
-    `try_steps`: where no former record tells what training takes, load the base and train a few steps.
+    `try_steps`: where no former record tells what training takes, load the base and train a few steps. `ask`: so many
+    calls of each endpoint are made (and paid for, and kept) to see what they take.
     """
     from jobs.run import check_ahead, refuse_later_parts
 
     refuse_later_parts(recipe)
     check_ahead(recipe)
     with planning(), _home(recipe) as home, rehearsed(recipe, home, force) as play:
-        planner = _Planner(recipe, home, play, personas, force, try_steps)
+        planner = _Planner(recipe, home, play, personas, force, try_steps, ask)
         stages = [planner.extract()]
         if recipe.augment:
             stages.append(planner.augment())
@@ -118,13 +122,22 @@ class _Planner:
     """Goes through the stages, each on what the ones before would leave."""
 
     def __init__(
-        self, recipe: Recipe, home: Store, play: Rehearsal, personas: tuple[str, ...], force: bool, try_steps: bool
+        self,
+        recipe: Recipe,
+        home: Store,
+        play: Rehearsal,
+        personas: tuple[str, ...],
+        force: bool,
+        try_steps: bool,
+        ask: int,
     ):
         self.try_steps = try_steps
         self.recipe, self.home, self.play, self.personas, self.force = recipe, home, play, personas, force
         self.cast = chosen_cast(play.recipe, play.store, personas)
         self.people: dict[str, Persona] = {one.name: cast_entry_persona(one, recipe) for one in self.cast}
-        self.journals = Journals(home)
+        # Answers go where the run will look for them, also where its store does not exist yet.
+        kept = Store.open(recipe.store, Path(recipe.folder or ".")) if ask else home
+        self.journals = Journals(kept, Asking(recipe, kept, ask) if ask else None)
         anew = bool(play.todo or play.ruled)
         self.base = play.recipe if anew else recipe.model_copy(update={"store": home.uri})
         """What stages are asked for their units by: the rehearsal, or the store itself where extract has no work."""
@@ -176,7 +189,7 @@ class _Planner:
         found = reader_calls(self.base, self.play, self.journals)
         stage.calls, stage.cached = found.new, found.journaled
         stage.tokens_in, stage.tokens_out, stage.money = found.tokens_in, found.tokens_out, found.money
-        seconds, by = seconds_of(self.recipe, found.new, {})
+        seconds, by = seconds_of(self.recipe, found.new, {}, self.journals.asking)
         stage.seconds += seconds
         stage.seconds_by += f", calls {by}"
         if found.new:
@@ -205,7 +218,7 @@ class _Planner:
             self.generated[persona] = self.generated.get(persona, 0.0) + accepted
         stage.rows, stage.calls, stage.cached = total.rows, total.new, total.journaled
         stage.tokens_in, stage.tokens_out, stage.money = total.tokens_in, total.tokens_out, total.money
-        stage.seconds, stage.seconds_by = seconds_of(self.recipe, total.new, former)
+        stage.seconds, stage.seconds_by = seconds_of(self.recipe, total.new, former, self.journals.asking)
         stage.disk_bytes = (total.rows + total.new) * ROW_BYTES
         stage.notes += total.notes
         return self._done(stage)

@@ -17,6 +17,7 @@ from jobs.curate_sources import Sources
 from jobs.embedded import identity_here
 from jobs.journal import Journal, Lookup
 from jobs.material import material_of
+from jobs.plan_asking import Asking, seconds_at
 from jobs.records import Damage, read_payload, scan
 from jobs.report_tables import Made
 from understudy.augmentation.card_fields import LISTS
@@ -76,10 +77,10 @@ class Calls:
 
 
 class Journals:
-    """What the journal holds, without touching it."""
+    """What the journal holds, without touching it; with `asking`, a few answers more."""
 
-    def __init__(self, store: Store):
-        self.store = store
+    def __init__(self, store: Store, asking: Asking | None = None):
+        self.store, self.asking = store, asking
         self.known: dict[str, tuple[Lookup, dict[bytes, dict[str, Any]]]] = {}
 
     def answered(self, model: str, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -200,6 +201,11 @@ def asked_of(
     sizes = [(tokens_in(call), said) for call, said in asked]
     here = {key: size for names, size in zip(known_as, sizes, strict=True) for key in names} if keys else {}
     new = [size for names, size in zip(known_as, sizes, strict=True) if not names & keys.keys()]
+    if new and endpoint and journals.asking and journals.asking.wants(endpoint):
+        unknown = [call for names, (call, _) in zip(known_as, asked, strict=True) if not names & keys.keys()]
+        journals.asking.ask(endpoint, unknown)
+        journals.known.clear()
+        return asked_of(recipe, endpoint, asked, journals, known)
     found.journaled = len(asked) - len(new)
     for at, name, own in ((0, "in", known.tokens_in), (1, "out", known.tokens_out)):
         guessed = sum(here[key][at] for key in keys)
@@ -267,13 +273,19 @@ def money_of(recipe: Recipe, endpoint: str | None, tokens_in: float, tokens_out:
     return sum(each) / 1e6
 
 
-def seconds_of(recipe: Recipe, calls: float, former: Mapping[str, Former]) -> tuple[float, str]:
+def seconds_of(
+    recipe: Recipe, calls: float, former: Mapping[str, Former], asking: Asking | None = None
+) -> tuple[float, str]:
     """(seconds of so many new calls, where that is from)."""
+    room = sum(one.max_in_flight for one in recipe.endpoints.values()) or 1
+    if asking and (answer_s := asking.answer_s) is not None:
+        made = sum(map(len, asking.taken.values()))
+        return seconds_at(calls, answer_s, room), f"by {made} calls made now, {answer_s:.2f} s each"
     rate = former[""].seconds if "" in former else None
     if rate is not None:
-        return calls * rate, "former records"
-    room = sum(one.max_in_flight for one in recipe.endpoints.values()) or 1
-    return SECONDS_A_CALL * calls / max(1.0, min(room, calls, 64)), f"assumed {SECONDS_A_CALL:g} s a call, 64 at once"
+        return calls * rate, "by former records"
+    assumed = SECONDS_A_CALL * calls / max(1.0, min(room, calls, 64))
+    return assumed, f"assumed: {SECONDS_A_CALL:g} s a call, 64 at once (`--ask 8` tries some)"
 
 
 def tokens_in(call: Call) -> float:

@@ -63,7 +63,7 @@ def production(folder: Path, url: str, **more: Any) -> Recipe:
 
 
 def planned(recipe: Recipe, **given: Any) -> dict[str, Stage]:
-    return {stage.stage: stage for stage in plan_run(recipe, **given).stages}
+    return {stage.stage: stage for stage in plan_run(recipe, **{"try_steps": False, **given}).stages}
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -248,3 +248,28 @@ def test_the_command_prints_a_row_a_stage_and_one_document_with_json(tmp_path, c
     document = json.loads(capsys.readouterr().out)
     assert document["total"]["calls"] == CALLS
     assert [stage["stage"] for stage in document["stages"]] == stages
+
+
+@pytest.mark.cluster
+def test_calls_made_for_a_plan_tell_their_time_and_are_not_made_again(tmp_path):
+    with endpoint(greet, latency_s=0.4) as url:
+        recipe = production(tmp_path / "quay", str(url))
+        stage = planned(recipe, ask=4)["augment"]
+        assert len(url.seen) == 4
+        assert "4 calls made now" in stage.seconds_by
+        assert near(stage.seconds, 0.4), "all that is left fits beside each other"
+        assert (stage.calls, stage.cached) == (CALLS - 4, 4)
+        runtime.start(num_cpus=2)
+        run_extract(recipe)
+        [result] = run_augment(recipe).counts.values()
+        assert len(url.seen) == CALLS
+        assert result["ledger"]["cached"] == 4
+
+
+def test_what_training_takes_is_tried_where_no_record_tells(tmp_path):
+    recipe = production(tmp_path / "quay", "http://127.0.0.1:9/v1", augment=[])
+    guessed, tried = (planned(recipe, try_steps=steps) for steps in (False, True))
+    assert guessed["train"].seconds_by.startswith("assumed")
+    assert tried["train"].seconds_by.startswith("by a few steps tried")
+    assert tried["train"].rows == guessed["train"].rows
+    assert 0 < tried["evaluate"].seconds < 60

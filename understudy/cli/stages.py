@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from understudy.cli.options import Force, Json, Overrides, Personas, RecipePath, load_recipe, print_json, recipe_store
+from understudy.errors import InputError
 
 if TYPE_CHECKING:
     from understudy.recipe import Recipe
@@ -50,6 +51,10 @@ def run(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only say what would be skipped and done, and what it would take.")
     ] = False,
+    ask: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="With --plan: make N calls of each endpoint, to see their time."),
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Every stage of a recipe; a second call does only what changed.
@@ -59,10 +64,12 @@ def run(
     from jobs.run import run_recipe
 
     loaded = load_recipe(recipe, overrides)
+    if ask and not plan:
+        raise InputError("--ask: makes calls for a plan only; add --plan")
     if plan:
         from jobs.plan import plan_run
 
-        found = plan_run(loaded, tuple(persona or ()), force)
+        found = plan_run(loaded, tuple(persona or ()), force, ask=ask)
         if json:
             print_json(found.as_json())
         else:
