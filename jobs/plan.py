@@ -254,7 +254,7 @@ class _Planner:
         local = source_of(self.recipe.model, Path(self.recipe.folder or ".")) in ("builtin", "path")
         if not local:
             self.known = False
-            stage.notes.append(f"base {self.recipe.model.base} may be fetched first; its size is not counted")
+            stage.notes.append(f"base {self.recipe.model.base} may be fetched first, which is not counted")
         self._ask(stage, "curate", run_train)
         entries = [entry for entry in self.cast if entry.name in self.waiting]
         former = Made.of(self.home, self.recipe.name, "train")
@@ -265,7 +265,7 @@ class _Planner:
             stage.seconds += self.training.seconds(self.recipe.train_config(entry), conversations)
         stage.seconds += self.training.start_s if entries else 0
         stage.seconds_by = self.training.by
-        self.adapters = adapter_bytes(self.recipe, self.cast) if local else {}
+        self.adapters = adapter_bytes(self.recipe, self.cast)
         stage.disk_bytes = sum(self.adapters.get(entry.name, 0) for entry in entries)
         if stage.disk_bytes > NOTED_BYTES:
             # Weights with both moments, the last snapshot and the one that is written.

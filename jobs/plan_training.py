@@ -151,10 +151,10 @@ def _resolved(model: str, folder: str) -> Any:
 
     config = ModelConfig.model_validate_json(model)
     where = Path(folder or ".")
-    if source_of(config, where) not in ("builtin", "path"):
+    if source_of(config, where) not in ("builtin", "path", "hf"):
         return None
     try:
-        return resolve(config, where)
+        return resolve(config, where, fetch=False)
     except BaseError:
         return None
 

@@ -48,10 +48,11 @@ class Base:
         return Path(name).name if os.sep in name and self.identity.startswith("sha256:") else name
 
 
-def resolve(model: ModelConfig, folder: Path | None = None) -> Base:
+def resolve(model: ModelConfig, folder: Path | None = None, fetch: bool = True) -> Base:
     """The base that `model` names; a relative path belongs to `folder` (the recipe's).
 
-    Raises BaseError in one line when it is not there or holds no loadable weights.
+    Without `fetch` a hub base counts when it is in the local cache. Raises BaseError in one line when it is not there
+    or holds no loadable weights.
     """
     name, source = model.base, source_of(model, folder)
     if source == "builtin":
@@ -64,7 +65,7 @@ def resolve(model: ModelConfig, folder: Path | None = None) -> Base:
         return Base(name, path, folder_identity(path, name, model.trust_remote_code))
     if source == "s3":
         return _from_s3(model)
-    return _from_modelscope(model) if source == "modelscope" else _from_hub(model)
+    return _from_modelscope(model) if source == "modelscope" else _from_hub(model, fetch)
 
 
 def source_of(model: ModelConfig, folder: Path | None = None) -> Source:
@@ -134,12 +135,15 @@ def _hub_files(model: ModelConfig) -> list[str]:
     return [*HUB_FILES, "*.py"] if model.trust_remote_code else HUB_FILES
 
 
-def _from_hub(model: ModelConfig) -> Base:
+def _from_hub(model: ModelConfig, fetch: bool) -> Base:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        path = Path(snapshot_download(model.base, revision=model.revision, allow_patterns=_hub_files(model)))
+        files = _hub_files(model)
+        path = Path(
+            snapshot_download(model.base, revision=model.revision, allow_patterns=files, local_files_only=not fetch)
+        )
     except LocalEntryNotFoundError:
         raise BaseError(
             f"model.base {model.base}: is not in the local cache and the hub cannot be reached; "
