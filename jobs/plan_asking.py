@@ -19,7 +19,7 @@ from jobs.throttle import FIRST_LIMIT
 from understudy.recipe import Recipe
 from understudy.store import Store
 
-CALL_S = 0.003
+CALL_S = 0.0022
 """Processor time of a call, its prompt and its checks: more than one thread answers no faster."""
 
 

@@ -14,14 +14,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean
 
 from jobs.slot_config import SlotConfig
 from understudy.base import Base
 from understudy.conversation import Message
 from understudy.recipe import ModelConfig
 
-STEPS = 8
+STEPS = 12
 MOST_S = 15.0
 """Steps are tried no longer than this, but for the first two."""
 MOST_CONVERSATIONS = 64
@@ -118,7 +118,7 @@ def _try(base: Base, model: ModelConfig, work: Sequence[Sitting], threads: int, 
         _wait(device)
     probe_s = time.perf_counter() - at if asked else 0.0
     conversations = sum(len(one.conversations) for one in work)
-    sample_s = median(seconds / max(1, rows) for seconds, rows in taken or [first])
+    sample_s = fmean(seconds / max(1, rows) for seconds, rows in taken or [first])
     return Tried(start_s, sample_s, sum(map(len, samples)) / conversations, score_s, probe_s)
 
 

@@ -19,7 +19,7 @@ from understudy.conversation import Conversation
 from understudy.errors import BaseError
 from understudy.recipe import CastEntry, Recipe, TrainConfig
 
-START_S = 15.0
+START_S = 8.0
 """A host imports torch and loads the base."""
 GPUS = Path("/proc/driver/nvidia/gpus")
 CORE_FLOPS = 15e9
