@@ -1,6 +1,6 @@
 """A corpus larger than memory through `understudy extract`: memory of each process, and time against a plain loop.
 
-    python benchmarks/extract_scale.py [--mb 2000] [--workers N] [--rounds 1] [--folder DIR]
+    python benchmarks/extract_scale.py [--mb 2000] [--workers N] [--rounds 1] [--folder DIR] [--curate]
 
 The corpus is written from a seed: plays in two layouts, English novels and Chinese ones, as txt (some of it gzip), JSON
 Lines and Parquet, files of 20 KB to 30 MB. The product runs in a process of its own, looked at through /proc five times
@@ -281,9 +281,9 @@ class Run:
         return sum(self.memory.cpu.values())
 
 
-def run_product(recipe: Path) -> Run:
-    """`understudy extract` from an empty store."""
-    command = [sys.executable, "-m", "understudy.cli", "extract", str(recipe), "--json"]
+def run_product(recipe: Path, stage: str = "extract") -> Run:
+    """A stage by its command."""
+    command = [sys.executable, "-m", "understudy.cli", stage, str(recipe), "--json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     memory = Memory()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as told:
@@ -369,6 +369,7 @@ def main() -> int:
     parser.add_argument("--mb", type=int, default=2000, help="megabytes of text")
     parser.add_argument("--workers", type=int, default=None, help="workers at once; default: one a core")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each way, by turns; medians are printed")
+    parser.add_argument("--curate", action="store_true", help="curate what was extracted, too")
     parser.add_argument("--folder", type=Path, default=None, help="where the corpus is written; it is deleted again")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -425,6 +426,16 @@ def measured(folder: Path, given: argparse.Namespace) -> int:
     print(f"| plain loop | {loop[-1].peak / 1e6:,.0f} |")
     quarters = ", ".join(f"{size / 1e6:,.0f}" for size in memory.over_time())
     print(f"\nlargest worker in each quarter of the run: {quarters} MB")
+    if given.curate:
+        curated = run_product(recipe, "curate")
+        made = sum(sum(one["conversations"].values()) for one in curated.counts.values())
+        most = max(one["lines"] for one in curated.counts.values())
+        own, personas = curated.memory.own, len(curated.counts)
+        print(
+            f"\n`understudy curate`: {made:,} conversations of {personas} personas, the largest with {most:,} lines of its "
+            f"own, in {curated.seconds:.0f} s ({curated.cpu_s:.0f} CPU s); driver "
+            f"{own.get('driver', 0) / 1e6:,.0f} MB, largest worker {own.get('worker', 0) / 1e6:,.0f} MB"
+        )
     fat = memory.own["driver"] > 1.5e9 or memory.own.get("worker", 0) > 1e9
     return int(fat or took * 1.3 > whole or lines != loop[-1].lines)
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from jobs.mix import Source
 
 VERSION = 3
+WORDS_OF = 2_000
+"""Conversations whose words are looked at."""
 APART_ROWS = 300_000
 """With more rows than this to read for its personas, they are curated side by side, each in a process of its own."""
 MOST_FOREIGN = 0.1
@@ -98,7 +100,7 @@ def _tell(persona: str, counts: Mapping[str, Any]) -> None:
 def _warn_of_foreign_words(store: Store, todo: Sequence[Unit]) -> None:
     """The toy base can only say what it has words for: tell whose lines it will not carry."""
     for unit in todo:
-        rows = store.read_table(f"{unit.key}/conversations.parquet").to_pylist()
+        rows = store.read_table(f"{unit.key}/conversations.parquet").slice(0, WORDS_OF).to_pylist()
         said = "\n".join(message["content"] for row in rows for message in row["messages"] if message["loss"])
         share = unknown_share(said)
         if share > MOST_FOREIGN:

@@ -65,8 +65,8 @@ class Parts:
 class Tables:
     """Rows of tables, the last tables kept: the personas of one play read the same ones one after another."""
 
-    def __init__(self, store: Store):
-        self.store = store
+    def __init__(self, store: Store, kept_bytes: int = MOST_KEPT_BYTES):
+        self.store, self.kept_bytes = store, kept_bytes
         self._kept: dict[str, pa.Table] = {}
 
     def rows(self, key: str) -> Iterator[Any]:
@@ -74,7 +74,7 @@ class Tables:
         if key not in self._kept:
             table = self.store.read_table(key)
             check_version(table, self.store.uri_of(key))
-            while self._kept and sum(one.nbytes for one in self._kept.values()) + table.nbytes > MOST_KEPT_BYTES:
+            while self._kept and sum(one.nbytes for one in self._kept.values()) + table.nbytes > self.kept_bytes:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = table
         return rows_of(self._kept[key])
@@ -96,7 +96,7 @@ class Sources:
 
     def alone(self, persona: str) -> Sources:
         """What curate reads for one persona, to be sent to another process."""
-        return Sources(Tables(self.tables.store), self.overlay, {persona: self.of(persona)})
+        return Sources(Tables(self.tables.store, 0), self.overlay, {persona: self.of(persona)})
 
     def lines(self, persona: str) -> Iterator[Any]:
         """Rows of the works in which the persona speaks, one work after another, as extraction left them."""
