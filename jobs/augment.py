@@ -20,6 +20,7 @@ from jobs.augment_calls import Question, answered
 from jobs.augment_task import Task
 from jobs.cast import chosen_cast
 from jobs.curate_sources import Sources, sources_of
+from jobs.ledger import own_part
 from jobs.llm import Service, models_of
 from jobs.material import file_digests, inputs_of, material_of, rights_of
 from jobs.stage import StageResult, Unit, say, split_done, unanswered, write_latest
@@ -155,20 +156,16 @@ def _work(store: Store, recipe: Recipe, tasks: Sequence[Task]) -> dict[str, Any]
 
 
 def _own_part(ledger: Mapping[str, Mapping[str, Any]], task: Task, tasks: Sequence[Task]) -> dict[str, Any]:
-    """What of the endpoints' ledgers a unit counts as its own: by its share of the new calls, and of those answered
-    before for what was paid before, so that records add up. Both kinds of calls are counted exactly.
-    """
+    """What of the endpoints' ledgers a unit counts as its own; both kinds of calls are counted exactly."""
     calls = task.calls
     found: dict[str, Any] = {
         "calls": calls["calls"] + calls["judged"],
         "cached": calls["cached"] + calls["judged_cached"],
     }
     for endpoint, whole in ledger.items():
-        old = sum(one.old_calls[endpoint] for one in tasks)
-        new = task.new_calls[endpoint] / max(1, sum(one.new_calls[endpoint] for one in tasks))
-        before = task.old_calls[endpoint] / old if old else new
-        for name in whole.keys() - {"calls", "cached", "cached_share"}:
-            part = whole[name] * (before if name.startswith("paid_before") else new)
+        new = task.new_calls[endpoint], sum(one.new_calls[endpoint] for one in tasks)
+        old = task.old_calls[endpoint], sum(one.old_calls[endpoint] for one in tasks)
+        for name, part in own_part(whole, *new, *old).items():
             found[name] = found.get(name, 0) + (round(part) if isinstance(whole[name], int) else part)
     return found
 
