@@ -121,12 +121,8 @@ def answer_all(service: Service, calls: Sequence[Call]) -> list[Answer]:
     """The answers, in order. BudgetReached, EndpointError or EndpointDownError end it; what came is kept."""
     if not calls:
         return []
-    if len(calls) > IN_PROCESS_CALLS:
-        from jobs.answer_rows import answer_list
-
-        return answer_list(service, calls)
-    plan = service.plan()
-    if service.embedded and not answered_already(plan, calls):
+    plan = service.plan() if len(calls) <= IN_PROCESS_CALLS else None
+    if plan is None or (service.embedded and not answered_already(plan, calls)):
         from jobs.answer_rows import answer_list
 
         return answer_list(service, calls)
