@@ -20,7 +20,7 @@ from typing import IO, Any
 from jobs.calls import Answer
 from jobs.extract_work import Task
 from jobs.lines_file import WorkFiles
-from jobs.stage import Unit
+from jobs.stage import Unit, write_tables
 from understudy.attributing import MALFORMED, Names, Window, named, speakers_of
 from understudy.corpus import options_of
 from understudy.errors import CorpusError
@@ -28,7 +28,7 @@ from understudy.lines import Line
 from understudy.reading.documents import read_document
 from understudy.reading.source import opened
 from understudy.reading.works import Chunk
-from understudy.record import Record, output_key, table_digest
+from understudy.record import Record, output_key
 from understudy.script import name_key, owners
 from understudy.spoken import Said, said_in, with_said
 from understudy.store import Store
@@ -211,9 +211,7 @@ class Revision:
             return {**row, "problem": problem}
         outputs = {**self.files.put(self.store, self.unit.key), **self._kept()}
         if self.refused:
-            table = _refused_table(self.refused)
-            self.store.write_table(f"{self.unit.key}/refused.parquet", table)
-            outputs["refused.parquet"] = table_digest(table)
+            outputs |= write_tables(self.store, self.unit.key, {"refused": _refused_table(self.refused)})
         record = self.unit.finish(self.store, outputs, self._counts(), self.started)
         return {**row, "fingerprint": self.unit.fingerprint, "counts": record.counts}
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.cast import chosen_cast
 from jobs.curate_sources import Parts, Sources, check_augmented, sources_of
 from jobs.near_duplicates import bands_of
-from jobs.stage import StageResult, Unit, say, split_done, write_latest
+from jobs.stage import StageResult, Unit, say, split_done, write_latest, write_tables
 from understudy.base import TINY
 from understudy.dataset import Curated, conversations_table, dropped_table
 from understudy.errors import PersonaError
@@ -27,7 +27,7 @@ from understudy.lexicon import unknown_share
 from understudy.persona import Persona, cast_entry_persona
 from understudy.prompts import system_text
 from understudy.recipe import Recipe
-from understudy.record import digest_of, table_digest
+from understudy.record import digest_of
 from understudy.samples import General, Setting, assemble
 from understudy.store import Store
 
@@ -167,15 +167,8 @@ def _curate_one(
         curated.counts["mix_set_aside"] = dict(aside)
     if not curated.counts["turns"]["train"]:
         raise PersonaError(f"{unit.name}: nothing to learn is left of {_left_of(curated)}")
-    outputs = {}
-    tables = (
-        ("conversations", conversations_table(curated.conversations)),
-        ("dropped", dropped_table(curated.dropped)),
-    )
-    for name, table in tables:
-        store.write_table(f"{unit.key}/{name}.parquet", table)
-        outputs[f"{name}.parquet"] = table_digest(table)
-    return unit.finish(store, outputs, curated.counts, started).counts
+    tables = {"conversations": conversations_table(curated.conversations), "dropped": dropped_table(curated.dropped)}
+    return unit.finish(store, write_tables(store, unit.key, tables), curated.counts, started).counts
 
 
 def _general(source: Source, persona: str, seed: int, aside: Counter[str]) -> General:

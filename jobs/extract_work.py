@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.lines_file import WorkFiles
-from jobs.stage import Unit, read_latest
+from jobs.stage import Unit, read_latest, write_tables
 from understudy.corpus import Work, options_of
 from understudy.dataset import conversations_table, dropped_table
 from understudy.errors import CorpusError, StoreError
@@ -18,7 +18,7 @@ from understudy.prose import cast_names
 from understudy.reading.documents import Document, read_document
 from understudy.reading.source import Source, opened
 from understudy.reading.works import How, read_works
-from understudy.record import Record, digest_of, output_key, read_record, rows_digest, table_digest
+from understudy.record import Record, digest_of, output_key, read_record, rows_digest
 from understudy.script import name_key, owners, speakers
 from understudy.store import Store
 
@@ -276,11 +276,8 @@ def _chats(task: Task, source: Source) -> dict[str, Any]:
         for name in sorted({one.persona for one in good})
     }
     counts = {"kind": "conversations", "conversations": len(good), "set_aside": len(dropped), "views": views}
-    outputs = {}
-    for name, table in (("conversations", conversations_table(good)), ("dropped", dropped_table(dropped))):
-        task.store.write_table(f"{unit.key}/{name}.parquet", table)
-        outputs[f"{name}.parquet"] = table_digest(table)
-    unit.finish(task.store, outputs, counts, started)
+    tables = {"conversations": conversations_table(good), "dropped": dropped_table(dropped)}
+    unit.finish(task.store, write_tables(task.store, unit.key, tables), counts, started)
     return {"fingerprint": unit.fingerprint, "counts": counts}
 
 

@@ -27,14 +27,13 @@ from jobs.plan_training import SCORE_START_S, adapter_bytes, training_of
 from jobs.publish import run_publish
 from jobs.rehearsal import Rehearsal, rehearsed
 from jobs.report_tables import Made
-from jobs.stage import Unit, planned_units, planning, write_latest
+from jobs.stage import Unit, planned_units, planning, write_latest, write_tables
 from jobs.train import run_train
 from understudy.base import source_of
 from understudy.dataset import conversations_table, dropped_table
 from understudy.persona import Persona, cast_entry_persona
 from understudy.prompts import system_text
 from understudy.recipe import Recipe
-from understudy.record import table_digest
 from understudy.reporting.plan import Plan, Stage
 from understudy.samples import Setting, assemble
 from understudy.store import Store
@@ -326,12 +325,11 @@ class _Planner:
         offers = [offer for offer in sources.offers(persona.name) if offer.source == "imported"]
         curated = assemble(setting, sources.lines(persona.name), offers)
         found = curated.counts["conversations"]
-        for name, table in (
-            ("conversations", conversations_table(curated.conversations)),
-            ("dropped", dropped_table(curated.dropped)),
-        ):
-            table_digest(table)  # as the stage does: it takes a good part of its time
-            self.play.store.write_table(f"plan/{persona.name}/{name}.parquet", table)
+        tables = {
+            "conversations": conversations_table(curated.conversations),
+            "dropped": dropped_table(curated.dropped),
+        }
+        write_tables(self.play.store, f"plan/{persona.name}", tables)  # digests take a good part of the stage's time
         self.written += sum(one.size_bytes for one in self.play.store.stored(f"plan/{persona.name}").values()) / share
         mixed = 1 / (1 - min(0.99, sum(entry.share for entry in self.recipe.curate.mix)))
         train = (found["train"] / share + self.generated.get(persona.name, 0.0)) * mixed

@@ -20,13 +20,16 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from understudy.conversation import Conversation
 from understudy.dataset import read_conversations
 from understudy.errors import InputError, MissingError
-from understudy.record import Record, fingerprint, output_key, read_record, write_record
+from understudy.record import Record, fingerprint, output_key, read_record, table_digest, write_record
 from understudy.store import Store, json_bytes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Listener = Callable[[str, str], None]
 _LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
@@ -213,6 +216,15 @@ def curated_conversations(store: Store, recipe: str, persona: str) -> list[Conve
     key, _ = finished_record(store, recipe, "curate", persona, "understudy curate")
     where = f"{key}/conversations.parquet"
     return read_conversations(store.read_table(where), store.uri_of(where))
+
+
+def write_tables(store: Store, key: str, tables: Mapping[str, pa.Table]) -> dict[str, str]:
+    """Write each table below `key` as NAME.parquet; what a record says of them, digest by file name."""
+    outputs = {}
+    for name, table in tables.items():
+        store.write_table(f"{key}/{name}.parquet", table)
+        outputs[f"{name}.parquet"] = table_digest(table)
+    return outputs
 
 
 def say(stage: str, text: str) -> None:
