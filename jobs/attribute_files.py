@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from jobs.calls import Answer
-from jobs.extract_work import Task
+from jobs.extract_work import Task, row_of
 from jobs.lines_file import WorkFiles
 from jobs.stage import Unit, write_tables
 from understudy.attributing import MALFORMED, Names, Window, named, speakers_of
@@ -204,16 +204,15 @@ class Revision:
     def row(self, problem: str = "") -> dict[str, Any]:
         """Write the files and the record; how it went, as extraction says it of every file."""
         self.files.close()
-        row = {"work": self.task.work.name, "problem": problem, "fingerprint": "", "skipped": False, "counts": {}}
         if not problem and not self.files.kinds["speech"]:
             problem = f"{self.task.work.location}: {SILENT}"
         if problem:
-            return {**row, "problem": problem}
+            return row_of(self.task, problem)
         outputs = {**self.files.put(self.store, self.unit.key), **self._kept()}
         if self.refused:
             outputs |= write_tables(self.store, self.unit.key, {"refused": _refused_table(self.refused)})
         record = self.unit.finish(self.store, outputs, self._counts(), self.started)
-        return {**row, "fingerprint": self.unit.fingerprint, "counts": record.counts}
+        return {**row_of(self.task), "fingerprint": self.unit.fingerprint, "counts": record.counts}
 
     def _kept(self) -> dict[str, str]:
         """The files that a model does not change, beside the others again; digest by name."""

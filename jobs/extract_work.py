@@ -55,21 +55,25 @@ class Task:
 
 def extract_work(task: Task) -> dict[str, Any]:
     """Read, parse and write one file; a row that says how it went. Never raises for a bad file."""
-    row: dict[str, Any] = {"work": task.work.name, "problem": "", "fingerprint": "", "skipped": False, "counts": {}}
-    where = task.work.location
+    row, where = row_of(task), task.work.location
     try:
         with opened(where) as source:
             made = _chats(task, source) if task.work.entry.kind == "conversations" else _lines(task, source)
     except CorpusError as error:
-        return {**row, "problem": str(error)}
+        return row_of(task, str(error))
     except StoreError as error:  # nothing can be kept: the whole stage ends, by its own words and not Ray's
         return {**row, "fatal": str(error)}
     except Exception as error:  # noqa: BLE001 - one file never ends the work on the others, whatever a library makes of it
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE):
             return {**row, "fatal": f"{where}: {error.strerror} while it was extracted"}
         said = " ".join(str(error).split())[:200]
-        return {**row, "problem": f"{where}: cannot be read ({type(error).__name__}: {said})"}
+        return row_of(task, f"{where}: cannot be read ({type(error).__name__}: {said})")
     return {**row, **made}
+
+
+def row_of(task: Task, problem: str = "") -> dict[str, Any]:
+    """What extraction says of a file: nothing yet, or why it is set aside."""
+    return {"work": task.work.name, "problem": problem, "fingerprint": "", "skipped": False, "counts": {}}
 
 
 def up_to_date(task: Task) -> Record | None:
@@ -89,8 +93,8 @@ def up_to_date(task: Task) -> Record | None:
 
 def given_up(task: Task) -> dict[str, Any]:
     """The row of a file that ended its worker twice."""
-    problem = f"{task.work.location}: its worker ended while reading it (out of memory, or a crash in a library)"
-    return {"work": task.work.name, "problem": problem, "fingerprint": "", "skipped": False, "counts": {}}
+    why = "its worker ended while reading it (out of memory, or a crash in a library)"
+    return row_of(task, f"{task.work.location}: {why}")
 
 
 # Lines ----------------------------------------------------------------------------------------------------------------
