@@ -227,21 +227,13 @@ class Revision:
         return found
 
     def _counts(self) -> dict[str, Any]:
-        files = self.files
         names = ("asked", "attributed", "agreed", "changed", "passages", "found", "calls", "cached", "unanswered")
         whole = {
             name: round(value, 6) if name.endswith("money") else round(value) for name, value in self.spent.items()
         }
         return {
             **self.rules.counts,
-            "lines": files.kinds.total(),
-            "speeches": files.kinds["speech"],
-            "unassigned": files.unassigned,
-            "open": files.open,
-            "least_sure": files.least_sure,
-            "kinds": dict(sorted(files.kinds.items())),
-            "speakers": sorted(map(name_key, files.speakers)),
-            "views": files.views.digests,
+            **self.files.counts(),
             "llm": {
                 **{name: self.counts[name] for name in names},
                 "refused": dict(self.reasons.most_common()),

@@ -110,14 +110,12 @@ def _lines(task: Task, source: Source) -> dict[str, Any]:
     document = read_document(source, options_of(task.work.entry))
     with WorkFiles(owners(task.cast, task.work.name), text=not document.plain) as files:
         _parse(task, document, files)
-        known = sorted(map(name_key, files.speakers))
-        kind = "prose" if files.read_as["prose"] else "script"
-        unit = _unit(task, source.digest, kind, known, files.silent > 0)
+        counts = _counts(document, files)
+        unit = _unit(task, source.digest, counts["kind"], counts["speakers"], files.silent > 0)
         if task.force:
             task.store.delete(f"{unit.key}/record.json")
         elif record := unit.record(task.store):
             return _skipped(unit, record)
-        counts = _counts(document, files, kind, known)
         unit.finish(task.store, files.put(task.store, unit.key), counts, started)
     return {"fingerprint": unit.fingerprint, "counts": counts}
 
@@ -143,21 +141,15 @@ def _how(task: Task) -> How:
     return How(entry.kind, task.layout, cast_names(task.cast, task.work.name), entry.cut, task.silent)
 
 
-def _counts(document: Document, files: WorkFiles, kind: str, known: list[str]) -> dict[str, Any]:
+def _counts(document: Document, files: WorkFiles) -> dict[str, Any]:
+    kind = "prose" if files.read_as["prose"] else "script"
     counts: dict[str, Any] = {
-        "lines": files.kinds.total(),
-        "speeches": files.kinds["speech"],
-        "unassigned": files.unassigned,
-        "open": files.open,
-        "least_sure": files.least_sure,
-        "kinds": dict(sorted(files.kinds.items())),
+        **files.counts(),
         "encoding": {"name": document.encoding, "confidence": round(document.confidence, 3)},
         "format": {"name": document.format, **document.details},
         "kind": kind,
         "method": kind if kind == "prose" else files.method,
         "characters": files.characters,
-        "speakers": known,
-        "views": files.views.digests,
     }
     if files.reasons:
         counts["set_aside"] = dict(files.reasons.most_common(50))
