@@ -23,6 +23,28 @@ _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
 MAX_DEPTH = 64
 """A reply nested deeper than this is damage, and recursion in every reader after us."""
 
+TEXT = {"type": "string", "minLength": 1}
+"""Schema of a text that is not empty."""
+
+
+def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """An object whose `properties` are all required, and no others allowed."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def list_schema(name: str, properties: Mapping[str, Any], least: int = 1, most: int | None = None) -> dict[str, Any]:
+    """An object with one list `name` of objects whose `properties` (JSON Schemas) are all required."""
+    items = object_schema(properties)
+    listed: dict[str, Any] = {"type": "array", "items": items, "minItems": least}
+    if most is not None:
+        listed["maxItems"] = most
+    return object_schema({name: listed})
+
 
 def read_answer(text: str, schema: Mapping[str, Any]) -> tuple[Any, str]:
     """(value, "") when `text` holds JSON that fits `schema`, else (None, why not)."""
