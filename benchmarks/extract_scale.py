@@ -326,11 +326,10 @@ def _loop(path: str) -> Looped:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from jobs.extract_work import CastNames
+    from jobs.extract import named_cast
     from understudy.cli.options import load_recipe
     from understudy.corpus import find_works, options_of
     from understudy.dataset import schemas
-    from understudy.persona import cast_entries, cast_entry_persona
     from understudy.prose import cast_names
     from understudy.reading.documents import read_document
     from understudy.reading.source import opened
@@ -338,8 +337,7 @@ def _loop(path: str) -> Looped:
 
     began = time.perf_counter()
     recipe = load_recipe(Path(path), None)
-    people = [cast_entry_persona(entry, recipe) for entry in cast_entries(recipe, None)]
-    cast = [CastNames(p.name, p.display_name, p.aliases, p.works) for p in people]
+    cast = named_cast(recipe, None)
     writing = 0.0
     lines = 0
     folder = Path(path).parent / "loop"
