@@ -276,7 +276,7 @@ class Caller:
         prices = next(one for _, one in self.plan.endpoints if one.model == model).prices
         self.tally.totals["paid_before_tokens_in"] += tokens_in
         self.tally.totals["paid_before_tokens_out"] += tokens_out
-        self.tally.totals["paid_before_money"] += (tokens_in * prices.input + tokens_out * prices.output) / 1e6
+        self.tally.totals["paid_before_money"] += prices.cost(tokens_in, tokens_out)
 
     def _server(self, model: str) -> Answers:
         """The next endpoint of a model: by weight among those with room, else where fewest wait for its weight."""

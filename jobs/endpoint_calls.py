@@ -206,8 +206,7 @@ class Server:
         tokens_in, tokens_out = counts
         self.tally.totals["tokens_in"] += tokens_in
         self.tally.totals["tokens_out"] += tokens_out
-        prices = self.endpoint.prices
-        self.tally.totals["money"] += (tokens_in * prices.input + tokens_out * prices.output) / 1e6
+        self.tally.totals["money"] += self.endpoint.prices.cost(tokens_in, tokens_out)
         problem = ""
         if refusal := message.get("refusal"):
             problem = f"the model refused: {_short(refusal)}"
