@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from understudy.errors import UnderstudyError
+from understudy.errors import UnderstudyError, one_line
 from understudy.telemetry import turn_off_telemetry
 
 TRIES = 3
@@ -47,7 +47,7 @@ def start(num_cpus: int | None = None, dashboard: bool = False) -> None:
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError) as error:
-                said = " ".join(str(error).split())[:200]
+                said = one_line(error)
                 raise UnderstudyError(
                     f"RAY_ADDRESS {address}: cannot be reached ({said}); unset it, or start it"
                 ) from None
@@ -58,7 +58,7 @@ def start(num_cpus: int | None = None, dashboard: bool = False) -> None:
             except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception when its own 30 s are over
                 ray.shutdown()
                 if not left:
-                    said = " ".join(str(error).split())[:200]
+                    said = one_line(error)
                     raise UnderstudyError(f"Ray did not start: {said}; see /tmp/ray/session_latest/logs") from None
             else:
                 return

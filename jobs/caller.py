@@ -25,7 +25,7 @@ from jobs.ledger import Reporter, Tally
 from jobs.peers import Peers
 from jobs.records import Writer
 from understudy.answers import correction, read_answer
-from understudy.errors import StoreError
+from understudy.errors import StoreError, one_line
 from understudy.recipe import Endpoint
 from understudy.store import Store
 
@@ -131,7 +131,7 @@ class Caller:
             try:
                 self._servers.setdefault(endpoint.model, []).append(self._answers_of(name, endpoint))
             except Exception as error:  # noqa: BLE001 - a proxy or certificates of the environment that cannot be used
-                said = " ".join(str(error).split())[:160]
+                said = one_line(error, 160)
                 self._cannot_call = EndpointError(f"endpoints.{name}: cannot be called from here ({said})")
         self._reports = self._loop.create_task(self._report())
         self._loop.run_forever()

@@ -13,7 +13,7 @@ from jobs.lines_file import WorkFiles
 from jobs.stage import Unit, read_latest, write_tables
 from understudy.corpus import Work, options_of
 from understudy.dataset import conversations_table, dropped_table
-from understudy.errors import CorpusError, StoreError
+from understudy.errors import CorpusError, StoreError, one_line
 from understudy.prose import cast_names
 from understudy.reading.documents import Document, read_document
 from understudy.reading.source import Source, opened
@@ -66,7 +66,7 @@ def extract_work(task: Task) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - one file never ends the work on the others, whatever a library makes of it
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE):
             return {**row, "fatal": f"{where}: {error.strerror} while it was extracted"}
-        said = " ".join(str(error).split())[:200]
+        said = one_line(error)
         return row_of(task, f"{where}: cannot be read ({type(error).__name__}: {said})")
     return {**row, **made}
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from understudy.conversation import Conversation
 from understudy.corpus import read_bytes
-from understudy.errors import CorpusError, InputError
+from understudy.errors import CorpusError, InputError, one_line
 from understudy.interchange import belonging_to, read_conversations_file, read_rows
 from understudy.interchange.rows import Raw
 from understudy.recipe import MixEntry, Recipe
@@ -159,7 +159,7 @@ def load(recipe: Recipe, entry: MixEntry, where: str) -> Any:
         else:
             found = datasets.load_dataset(str(entry.dataset))
     except Exception as error:  # noqa: BLE001 - `datasets` and its readers raise errors of many families
-        text = " ".join(str(error).split())[:200]
+        text = one_line(error)
         hint = "name a folder written by save_to_disk, or a hub name that is in the cache or can be reached"
         raise InputError(f"{where}: data set {entry.dataset} cannot be read ({text}); {hint}") from None
     if isinstance(found, datasets.DatasetDict):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.stage import StageResult, say
-from understudy.errors import RecipeError
+from understudy.errors import RecipeError, one_line
 from understudy.lease import held
 from understudy.recipe import Recipe
 from understudy.store import Store
@@ -36,7 +36,7 @@ def _report(recipe: Recipe, results: Sequence[StageResult]) -> None:
     try:
         say("report", run_report(recipe, results=results).html)
     except Exception as error:  # noqa: BLE001 - see above
-        said = " ".join(str(error).split())[:200]
+        said = one_line(error)
         say("report", f"could not be written ({type(error).__name__}: {said}); `understudy report` tries again")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from understudy.errors import shortened
 from understudy.record import canonical
 
 if TYPE_CHECKING:
@@ -105,10 +106,10 @@ def _schema_problem(raw: bytes) -> str:
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        return f"the schema does not hold: {_short(error.message)}"
+        return f"the schema does not hold: {shortened(error.message)}"
     outside = [one for one in _references(schema) if not one.startswith("#")]
     return (
-        f"the schema refers to {_short(outside[0])}; only references into itself (#/...) are followed"
+        f"the schema refers to {shortened(outside[0])}; only references into itself (#/...) are followed"
         if outside
         else ""
     )
@@ -157,11 +158,11 @@ def _checked(value: Any, schema: Mapping[str, Any]) -> tuple[Any, str]:
     try:
         error = next(_validator(canonical(dict(schema))).iter_errors(value), None)
     except Exception as broken:  # noqa: BLE001 - a pattern or a reference of the schema that only now shows as wrong
-        return None, f"the schema cannot be checked: {_short(str(broken))}"
+        return None, f"the schema cannot be checked: {shortened(str(broken))}"
     if error is None:
         return value, ""
     where = ".".join(map(str, error.absolute_path))
-    return None, f"{where}: {_short(error.message)}" if where else _short(error.message)
+    return None, f"{where}: {shortened(error.message)}" if where else shortened(error.message)
 
 
 @lru_cache(maxsize=256)
@@ -187,8 +188,3 @@ def _depth(value: Any) -> int:
 
 def _no_constant(text: str) -> Any:
     raise ValueError(text)
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 200 else f"{text[:200]}..."

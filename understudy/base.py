@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from understudy.errors import BaseError, StoreError
+from understudy.errors import BaseError, StoreError, one_line
 from understudy.names import expanded
 from understudy.recipe import ModelConfig
 from understudy.record import digest_of, file_digest
@@ -192,4 +192,4 @@ def _from_s3(model: ModelConfig) -> Base:
 
 
 def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error) or type(error).__name__

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote
 
-from understudy.errors import CorpusError
+from understudy.errors import CorpusError, one_line
 from understudy.reading.encodings import decode
 from understudy.reading.markup import Visible, declared_charset, html_text
 from understudy.reading.source import FREE_UNPACKED, MOST_RATIO, Source
@@ -38,7 +38,7 @@ def archive(source: Source) -> Iterator[Archive]:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
         if isinstance(error, RuntimeError) and "encrypted" in str(error):
             raise CorpusError(f"{where}: is encrypted; save it without a password") from None
-        said = " ".join(str(error).split())[:200]
+        said = one_line(error)
         raise CorpusError(f"{where}: is damaged or cut off ({said})") from None
 
 
@@ -218,7 +218,7 @@ def docx_text(source: Source) -> Iterator[str]:
                 yield seen.take()
             parser.close()
         except etree.LxmlError as error:
-            said = " ".join(str(error).split())[:200]
+            said = one_line(error)
             raise CorpusError(f"{document.where}: is damaged or cut off ({said})") from None
         yield seen.take()
 

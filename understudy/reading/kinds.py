@@ -7,7 +7,7 @@ import re
 import zipfile
 from pathlib import PurePosixPath
 
-from understudy.errors import CorpusError
+from understudy.errors import CorpusError, one_line
 from understudy.reading.source import Source
 
 SUFFIXES: dict[str, str] = {
@@ -152,4 +152,4 @@ def _is_object(row: str) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error) or type(error).__name__

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import IO, Any
 
-from understudy.errors import CorpusError
+from understudy.errors import CorpusError, one_line
 from understudy.reading.source import MOST_TEXT, Source, too_large
 
 MOST_PAGES = 20_000
@@ -53,7 +53,7 @@ def pdf_text(source: Source, cut: bool = False) -> Pages:
     except CorpusError:
         raise
     except Exception as error:  # noqa: BLE001 - of a damaged file pypdf raises whatever its bytes lead to
-        said = " ".join(str(error).split())[:160]
+        said = one_line(error, 160)
         raise CorpusError(f"{where}: is a damaged PDF ({type(error).__name__}: {said})") from None
     empty = sum(sum(len(row.text) for row in page) < LEAST_LETTERS for page in pages)
     if not any(row.text for page in pages for row in page):

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from understudy.errors import CorpusError
+from understudy.errors import CorpusError, one_line
 from understudy.reading.encodings import SAMPLE, decode
 from understudy.reading.source import MOST_TEXT, Source
 
@@ -239,5 +239,5 @@ def _parquet_rows(source: Source, columns: Columns) -> Iterator[TableRow]:
                 number += 1
                 yield _row(number, values, columns, chosen)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        said = " ".join(str(error).split())[:160]
+        said = one_line(error, 160)
         raise CorpusError(f"{where}: is a Parquet file that is damaged or cut off ({said})") from None
