@@ -12,7 +12,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -130,15 +130,9 @@ def _chapter(book: Archive, name: str) -> Iterator[str]:
 
 def _declared_text(data: bytes, where: str) -> str:
     """By its mark, as UTF-8, by what the file says of itself, else as any text is told."""
-    charset = declared_charset(data)
-    try:
-        return decode(data, "utf-8", where).text
-    except CorpusError:
-        if charset and charset not in ("utf-8", "utf8"):
-            try:
-                return decode(data, charset, where).text
-            except CorpusError:
-                pass
+    for charset in filter(None, ("utf-8", declared_charset(data))):
+        with suppress(CorpusError):
+            return decode(data, charset, where).text
     return decode(data, "auto", where).text
 
 
