@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from understudy.errors import UnderstudyError, one_line
+from understudy.errors import UnderstudyError
 from understudy.telemetry import turn_off_telemetry
+from understudy.wording import one_line
 
 TRIES = 3
 """A machine at its limit may take longer to start Ray than Ray waits for itself; the next try finds its files read."""

@@ -32,6 +32,7 @@ from understudy.record import Record, output_key, read_record
 from understudy.script import plays
 from understudy.spoken import passages, reading
 from understudy.store import Store
+from understudy.wording import counted
 
 AT_ONCE = 8000
 """Calls of one batch: some minutes of work, whose prompts this process holds."""
@@ -197,7 +198,7 @@ class _Reading:
 
     def rows(self, asked: Sequence[_Asked]) -> Iterator[Row]:
         """A row for each work, in order."""
-        say("extract", f"asking {' and '.join(self.service.models)} about {_works(len(asked))}")
+        say("extract", f"asking {' and '.join(self.service.models)} about {counted(len(asked), 'work')}")
         done = 0
         try:
             for batch in _batches(item for one in asked for item in self._items(one)):
@@ -277,7 +278,3 @@ def told(counts: Mapping[str, Any]) -> str:
     calls = f"{counts['calls']:,} calls, {counts['cached']:,} of them answered before"
     text = f"{counts['attributed']:,} of {counts['asked']:,} open or unsure speeches named{found}"
     return f"{text}{f'; refused: {why}' if why else ''}; {calls}{unanswered(counts)}"
-
-
-def _works(count: int) -> str:
-    return "1 work" if count == 1 else f"{count:,} works"

@@ -25,9 +25,10 @@ from jobs.ledger import Reporter, Tally
 from jobs.peers import Peers
 from jobs.records import Writer
 from understudy.answers import correction, read_answer
-from understudy.errors import StoreError, one_line
+from understudy.errors import StoreError
 from understudy.recipe import Endpoint
 from understudy.store import Store
+from understudy.wording import one_line
 
 if TYPE_CHECKING:
     from jobs.embedded import EngineSpec

@@ -26,10 +26,11 @@ from jobs.endpoint_calls import EndpointError, Reply
 from jobs.throttle import EndpointDownError
 from understudy.base import Base, resolve, source_of
 from understudy.cpu_engine import cpu_engine
-from understudy.errors import BaseError, shortened
+from understudy.errors import BaseError
 from understudy.recipe import Endpoint, ModelConfig
 from understudy.record import canonical
 from understudy.telemetry import TELEMETRY_OFF
+from understudy.wording import shortened
 
 if TYPE_CHECKING:
     from jobs.ledger import Tally

@@ -18,8 +18,9 @@ from jobs.calls import Call
 from jobs.ledger import Tally
 from jobs.throttle import Outcome, Throttle, retry_after
 from understudy.answers import response_format, with_schema
-from understudy.errors import InputError, shortened
+from understudy.errors import InputError
 from understudy.recipe import Endpoint
+from understudy.wording import shortened
 
 SLOW = (429, 503, 529)
 FATAL = (401, 402, 403, 404, 405)

@@ -13,7 +13,7 @@ from jobs.lines_file import WorkFiles
 from jobs.stage import Unit, read_latest, write_tables
 from understudy.corpus import Work, options_of
 from understudy.dataset import conversations_table, dropped_table
-from understudy.errors import CorpusError, StoreError, one_line
+from understudy.errors import CorpusError, StoreError
 from understudy.prose import cast_names
 from understudy.reading.documents import Document, read_document
 from understudy.reading.source import Source, opened
@@ -21,6 +21,7 @@ from understudy.reading.works import How, read_works
 from understudy.record import Record, digest_of, output_key, read_record, rows_digest
 from understudy.script import name_key, owners, speakers
 from understudy.store import Store
+from understudy.wording import one_line
 
 VERSION = 2
 RULES = "extract/rules"

@@ -18,11 +18,12 @@ from typing import Any
 
 from understudy.conversation import Conversation
 from understudy.corpus import read_bytes
-from understudy.errors import CorpusError, InputError, one_line
+from understudy.errors import CorpusError, InputError
 from understudy.interchange import belonging_to, read_conversations_file, read_rows
 from understudy.interchange.rows import Raw
 from understudy.recipe import MixEntry, Recipe
 from understudy.record import digest_of
+from understudy.wording import one_line
 
 METHOD = "mix"
 """`provenance.method` of a mixed-in conversation."""

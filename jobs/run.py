@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.stage import StageResult, say
-from understudy.errors import RecipeError, one_line
+from understudy.errors import RecipeError
 from understudy.lease import held
 from understudy.recipe import Recipe
 from understudy.store import Store
+from understudy.wording import one_line
 
 STAGES = ("extract", "augment", "curate", "train", "evaluate", "publish")
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from understudy.errors import shortened
 from understudy.record import canonical
+from understudy.wording import shortened
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from understudy.errors import BaseError, StoreError, one_line
+from understudy.errors import BaseError, StoreError
 from understudy.names import expanded
 from understudy.recipe import ModelConfig
 from understudy.record import digest_of, file_digest
+from understudy.wording import one_line
 
 TINY = "builtin:tiny"
 # Pickled weights run code when they are loaded; safetensors cannot.

@@ -16,17 +16,6 @@ UnderstudyError                  the work failed (exit 1)
 from __future__ import annotations
 
 
-def one_line(said: object, most: int = 200) -> str:
-    """The words of a library's error, or of anything, as one line of at most `most` characters."""
-    return " ".join(str(said).split())[:most]
-
-
-def shortened(said: object, most: int = 200) -> str:
-    """As `one_line`, with dots behind what was cut; of an error without words its class."""
-    text = " ".join(str(said).split()) or (type(said).__name__ if isinstance(said, BaseException) else "")
-    return text if len(text) <= most else f"{text[:most]}..."
-
-
 class UnderstudyError(Exception):
     """The work failed; the message is one line for the person at the terminal."""
 

@@ -16,10 +16,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote
 
-from understudy.errors import CorpusError, one_line
+from understudy.errors import CorpusError
 from understudy.reading.encodings import decode
 from understudy.reading.markup import Visible, declared_charset, html_text
 from understudy.reading.source import FREE_UNPACKED, MOST_RATIO, Source
+from understudy.wording import one_line
 
 MOST_MEMBERS = 20_000
 MOST_MEMBER = 256 << 20

@@ -7,8 +7,9 @@ import re
 import zipfile
 from pathlib import PurePosixPath
 
-from understudy.errors import CorpusError, one_line
+from understudy.errors import CorpusError
 from understudy.reading.source import Source
+from understudy.wording import one_line
 
 SUFFIXES: dict[str, str] = {
     ".txt": "text",

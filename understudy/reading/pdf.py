@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import IO, Any
 
-from understudy.errors import CorpusError, one_line
+from understudy.errors import CorpusError
 from understudy.reading.source import MOST_TEXT, Source, too_large
+from understudy.wording import one_line
 
 MOST_PAGES = 20_000
 LEAST_LETTERS = 20

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from understudy.errors import CorpusError, one_line
+from understudy.errors import CorpusError
 from understudy.reading.archives import refuse_entities
 from understudy.reading.entries import Entry
+from understudy.wording import one_line
 
 # Fountain (https://fountain.io/syntax) ---------------------------------------------------------------------------
 

@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from understudy.errors import CorpusError, one_line
+from understudy.errors import CorpusError
 from understudy.reading.encodings import SAMPLE, decode
 from understudy.reading.source import MOST_TEXT, Source
+from understudy.wording import one_line
 
 MOST_ROW = MOST_TEXT
 """Bytes of one row."""
