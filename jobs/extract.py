@@ -30,8 +30,8 @@ from jobs.shares import shares_of
 from jobs.spread import spread
 from jobs.stage import StageResult, say, write_latest
 from understudy.corpus import Work, find_works
-from understudy.errors import CorpusError, RecipeError, StoreError
-from understudy.persona import cast_entries, cast_entry_persona
+from understudy.errors import CorpusError, StoreError
+from understudy.persona import cast_entries, cast_entry_persona, check_answerers
 from understudy.recipe import AutoCastEntry, Recipe
 from understudy.script import idle_patterns, owners, plays
 from understudy.store import Store
@@ -129,10 +129,7 @@ def named_cast(recipe: Recipe, ranked: list[tuple[str, int]] | None) -> tuple[Ca
     RecipeError where a file of conversations is given to nobody in the cast.
     """
     personas = [cast_entry_persona(entry, recipe) for entry in cast_entries(recipe, ranked)]
-    names = {one.name for one in personas}
-    for entry in recipe.corpus:
-        if entry.kind == "conversations" and entry.persona and entry.persona not in names:
-            raise RecipeError(f"corpus {entry.path}: persona {entry.persona!r} is not in the cast; add it there")
+    check_answerers(recipe, personas)
     return tuple(CastNames(p.name, p.display_name, p.aliases, p.works) for p in personas)
 
 

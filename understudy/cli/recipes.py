@@ -49,7 +49,7 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
     from jobs.run import check_ahead, refuse_later_parts
     from understudy.base import resolve, source_of
     from understudy.corpus import find_works
-    from understudy.persona import cast_entries, cast_entry_persona
+    from understudy.persona import cast_entries, cast_entry_persona, check_answerers
     from understudy.recipe import AutoCastEntry
 
     loaded = load_recipe(recipe, overrides)
@@ -60,7 +60,7 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
     personas = [cast_entry_persona(entry, loaded) for entry in entries]
     check_ahead(loaded)
     if not automatic:
-        _check_answerers(loaded, [persona.name for persona in personas])
+        check_answerers(loaded, personas)
     _check_works(works, personas)
     if source_of(loaded.model, Path(loaded.folder)) in ("builtin", "path"):
         resolve(loaded.model, Path(loaded.folder))
@@ -86,14 +86,6 @@ def _check_models(recipe: Recipe) -> None:
                 resolve(model, folder)
             except InputError as error:
                 raise InputError(f"endpoints.{name}: {error}") from None
-
-
-def _check_answerers(recipe: Recipe, names: Sequence[str]) -> None:
-    from understudy.errors import RecipeError
-
-    for entry in recipe.corpus:
-        if entry.persona and entry.persona not in names:
-            raise RecipeError(f"corpus {entry.path}: persona {entry.persona!r} is not in the cast; add it there")
 
 
 def _check_works(works: Sequence[Work], personas: Sequence[Persona]) -> None:
