@@ -104,25 +104,26 @@ def given_up(task: Task) -> dict[str, Any]:
 def _lines(task: Task, source: Source) -> dict[str, Any]:
     started = time.time()
     before = None if task.force else _known_speakers(task, source.digest)
-    if before is not None:
-        unit = _unit(task, source.digest, *before)
-        if record := unit.record(task.store):
-            return _skipped(unit, record)
+    if before is not None and (row := _kept(task, _unit(task, source.digest, *before))):
+        return row
     document = read_document(source, options_of(task.work.entry))
     with WorkFiles(owners(task.cast, task.work.name), text=not document.plain) as files:
         _parse(task, document, files)
         counts = _counts(document, files)
         unit = _unit(task, source.digest, counts["kind"], counts["speakers"], files.silent > 0)
-        if task.force:
-            task.store.delete(f"{unit.key}/record.json")
-        elif record := unit.record(task.store):
-            return _skipped(unit, record)
+        if row := _kept(task, unit):
+            return row
         unit.finish(task.store, files.put(task.store, unit.key), counts, started)
     return {"fingerprint": unit.fingerprint, "counts": counts}
 
 
-def _skipped(unit: Unit, record: Record) -> dict[str, Any]:
-    return {"fingerprint": unit.fingerprint, "skipped": True, "counts": record.counts}
+def _kept(task: Task, unit: Unit) -> dict[str, Any] | None:
+    """What a finished unit adds to its row; None where it is to make, and then nothing says that it is finished."""
+    if task.force:
+        task.store.delete(f"{unit.key}/record.json")
+        return None
+    record = unit.record(task.store)
+    return {"fingerprint": unit.fingerprint, "skipped": True, "counts": record.counts} if record else None
 
 
 def _parse(task: Task, document: Document, files: WorkFiles) -> None:
@@ -247,10 +248,8 @@ def _chats(task: Task, source: Source) -> dict[str, Any]:
     config = {"work": work, "kind": entry.kind, "format": entry.format, "persona": entry.persona}
     config["cast"] = own if entry.persona else known
     unit = Unit(task.recipe, "extract", VERSION, work, config, {"text": source.digest}, rights_of(task))
-    if task.force:
-        task.store.delete(f"{unit.key}/record.json")
-    elif record := unit.record(task.store):
-        return _skipped(unit, record)
+    if row := _kept(task, unit):
+        return row
     names = [name for one in task.cast if one.name == entry.persona for name in (one.display_name, *one.aliases)]
     found, aside = read_conversations_file(source.data(MOST_CHATS), entry.format, entry.persona, work, names)
     only = task.cast[0].name if len(task.cast) == 1 else None
