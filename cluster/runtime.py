@@ -66,6 +66,19 @@ def start(num_cpus: int | None = None, dashboard: bool = False) -> None:
 
 
 @contextmanager
+def own_errors() -> Iterator[None]:
+    """Our own errors come out of tasks and actors as themselves."""
+    from ray.exceptions import RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        if isinstance(error.cause, UnderstudyError):
+            raise error.cause from None
+        raise
+
+
+@contextmanager
 def _own_signals() -> Iterator[None]:
     """Ray answers SIGTERM with handlers of its own (a stack trace, abort, exit 15); afterwards ours count again."""
     mine = threading.current_thread() is threading.main_thread()

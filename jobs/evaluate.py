@@ -21,7 +21,7 @@ from jobs.scoring import Adapter, Ground, Row, Wanted, cells_key, read_cell, sco
 from jobs.shares import shares_of
 from jobs.stage import StageResult, Unit, finished_record, say, split_done, write_latest
 from understudy.base import resolve
-from understudy.errors import InputError, UnderstudyError
+from understudy.errors import InputError
 from understudy.persona import cast_entry_persona
 from understudy.prompts import system_text
 from understudy.recipe import CastEntry, EvaluateConfig, Recipe
@@ -85,7 +85,7 @@ def score_missing(ground: Ground, wanted: Sequence[Wanted], recipe: Recipe) -> i
     say("evaluate", f"{len(missing)} of {len(wanted)} scores to compute")
     from cluster import runtime
 
-    with runtime.running():
+    with runtime.running(), runtime.own_errors():
         import ray
 
         rows = list(dict.fromkeys(one.row.persona for one in missing))
@@ -108,9 +108,8 @@ def _score(ground: Ground, wanted: Sequence[Wanted], device: str, threads: int) 
 
 
 def _follow(running: list[Any], total: int) -> None:
-    """Wait for all streams, saying how far they are; our own errors come out as themselves."""
+    """Wait for all streams, saying how far they are."""
     import ray
-    from ray.exceptions import RayTaskError
 
     done, said = 0, time.monotonic()
     while running:
@@ -121,10 +120,6 @@ def _follow(running: list[Any], total: int) -> None:
                 done += 1
             except StopIteration:
                 running.remove(stream)
-            except RayTaskError as error:
-                if isinstance(error.cause, UnderstudyError):
-                    raise error.cause from None
-                raise
         if time.monotonic() - said > PROGRESS_S:
             said = time.monotonic()
             say("evaluate", f"{done} of {total} scores")

@@ -249,14 +249,13 @@ def _run_groups(
 @contextmanager
 def _plain_errors() -> Iterator[None]:
     """Our own errors come out of an actor as themselves, a lost host as one line."""
-    from ray.exceptions import RayActorError, RayTaskError
+    from ray.exceptions import RayActorError
+
+    from cluster import runtime
 
     try:
-        yield
-    except RayTaskError as error:
-        if isinstance(error.cause, UnderstudyError):
-            raise error.cause from None
-        raise
+        with runtime.own_errors():
+            yield
     except RayActorError as error:
         raise UnderstudyError(
             f"train: a slot host was lost {LOST_HOSTS + 1} times (out of memory?); lower train.micro_batch_size or "
