@@ -23,7 +23,7 @@ from jobs.curate_sources import Sources, sources_of
 from jobs.ledger import own_part
 from jobs.llm import Service, models_of
 from jobs.material import file_digests, inputs_of, material_of, rights_of
-from jobs.stage import StageResult, Unit, say, split_done, unanswered, write_latest
+from jobs.stage import StageResult, Unit, fingerprints, say, split_done, unanswered, write_latest
 from understudy.augmentation.kinds import kind_of
 from understudy.augmentation.steps import AnyStep
 from understudy.errors import InputError, RecipeError, UnderstudyError
@@ -54,7 +54,8 @@ def run_augment(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
         for step in recipe.augment
         if step.personas is None or persona.name in step.personas
     ]
-    todo, done = split_done(store, [unit for unit, _, _ in planned], force)
+    units = [unit for unit, _, _ in planned]
+    todo, done = split_done(store, units, force)
     if done:
         say("augment", f"{len(done)} of {len(planned)} steps up to date, skipped")
     wanted = {unit.fingerprint for unit in todo}
@@ -76,13 +77,8 @@ def run_augment(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
             f"({silent[0].no_answer}){more}; see the endpoint, then run it again"
         )
     keep = [unit_name(entry.name, step) for entry in everyone for step in recipe.augment]
-    units = {unit.name: unit.fingerprint for unit, _, _ in planned}
-    write_latest(store, recipe.name, "augment", units, keep)
-    records = {unit.name: unit.record(store) for unit, _, _ in planned}
-    counts = {name: record.counts for name, record in records.items() if record}
-    made = tuple(task.unit.name for task in tasks)
-    details = {"ledger": ledger} if ledger else {}
-    return StageResult("augment", store, recipe.name, units, made, counts, time.time() - began, details)
+    write_latest(store, recipe.name, "augment", fingerprints(units), keep)
+    return StageResult.of("augment", store, recipe.name, units, todo, began, {"ledger": ledger} if ledger else {})
 
 
 def unit_name(persona: str, step: AnyStep) -> str:

@@ -19,7 +19,7 @@ from jobs.cast import chosen_cast
 from jobs.matrix import BASE, PROMPTED, Cell, judge, measure, others_of, table, verdict_json
 from jobs.scoring import Adapter, Ground, Row, Wanted, cells_key, read_cell, score_cells
 from jobs.shares import shares_of
-from jobs.stage import StageResult, Unit, finished_record, say, split_done, write_latest
+from jobs.stage import StageResult, Unit, fingerprints, finished_record, say, split_done, write_latest
 from understudy.base import resolve
 from understudy.errors import InputError
 from understudy.persona import cast_entry_persona
@@ -64,13 +64,9 @@ def run_evaluate(
             say("evaluate", found["text"])
     if done:
         say("evaluate", f"{len(done)} of {len(units)} personas up to date, skipped")
-    write_latest(store, recipe.name, "evaluate", {u.name: u.fingerprint for u in units}, [e.name for e in everyone])
+    write_latest(store, recipe.name, "evaluate", fingerprints(units), [e.name for e in everyone])
     details = _draw(ground, recipe.evaluate, wanted, aloud) if not personas else {}
-    records = {unit.name: unit.record(store) for unit in units}
-    counts = {name: record.counts for name, record in records.items() if record}
-    made = tuple(unit.name for unit in todo)
-    fingerprints = {unit.name: unit.fingerprint for unit in units}
-    return StageResult("evaluate", store, recipe.name, fingerprints, made, counts, time.time() - began, details)
+    return StageResult.of("evaluate", store, recipe.name, units, todo, began, details)
 
 
 def score_missing(ground: Ground, wanted: Sequence[Wanted], recipe: Recipe) -> int:

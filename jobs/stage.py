@@ -106,6 +106,23 @@ class StageResult:
     details: Mapping[str, Any] = field(default_factory=dict)
     """Further things that this stage prints (the matrix, versions)."""
 
+    @classmethod
+    def of(
+        cls,
+        stage: str,
+        store: Store,
+        recipe: str,
+        units: Sequence[Unit],
+        made: Sequence[Unit],
+        began: float,
+        details: Mapping[str, Any] | None = None,
+    ) -> StageResult:
+        """Of a stage whose units have their records now; `began`: time.time() when it began."""
+        records = {unit.name: unit.record(store) for unit in units}
+        counts = {name: record.counts for name, record in records.items() if record}
+        names = tuple(unit.name for unit in made)
+        return cls(stage, store, recipe, fingerprints(units), names, counts, time.time() - began, details or {})
+
     @property
     def skipped(self) -> bool:
         """Whether everything was up to date."""
@@ -182,6 +199,11 @@ def split_done(store: Store, units: Iterable[Unit], force: bool) -> tuple[list[U
         else:
             (done if unit.record(store) else todo).append(unit)
     return todo, done
+
+
+def fingerprints(units: Iterable[Unit]) -> dict[str, str]:
+    """By unit."""
+    return {unit.name: unit.fingerprint for unit in units}
 
 
 def read_latest(store: Store, recipe: str, stage: str) -> dict[str, str]:
