@@ -84,15 +84,12 @@ def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
     return StageResult("extract", store, recipe.name, units, made, totals, time.time() - began, details)
 
 
-def tasks_of(recipe: Recipe, store: Store, force: bool) -> list[Task]:
-    """A task for each of the recipe's texts, with nobody's names in it yet.
-
-    CorpusError where there are no texts and nothing else to make conversations of.
-    """
+def works_of(recipe: Recipe) -> list[Work]:
+    """The recipe's texts; CorpusError where it has none and nothing else to make conversations of."""
     works = find_works(recipe)
     if not works and not recipe.augment:
         raise CorpusError(f"{recipe.name}: the corpus is empty; add `corpus: [{{path: TEXT}}]`, or steps to `augment`")
-    return [Task(recipe.name, store, work, work.entry.layout or recipe.extract.layout, (), force) for work in works]
+    return works
 
 
 def _totals(good: Sequence[dict[str, Any]], bad: int) -> dict[str, int]:
@@ -131,6 +128,12 @@ def named_cast(recipe: Recipe, ranked: list[tuple[str, int]] | None) -> tuple[Ca
     personas = [cast_entry_persona(entry, recipe) for entry in cast_entries(recipe, ranked)]
     check_answerers(recipe, personas)
     return tuple(CastNames(p.name, p.display_name, p.aliases, p.works) for p in personas)
+
+
+def tasks_of(recipe: Recipe, store: Store, force: bool) -> list[Task]:
+    """A task for each of `works_of`, with nobody's names in it yet."""
+    layout = recipe.extract.layout
+    return [Task(recipe.name, store, one, one.entry.layout or layout, (), force) for one in works_of(recipe)]
 
 
 def with_cast(plain: Sequence[Task], cast: Sequence[CastNames], silent: bool) -> list[Task]:
