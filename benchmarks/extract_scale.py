@@ -326,11 +326,10 @@ def _loop(path: str) -> Looped:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from jobs.extract_work import CastNames
+    from jobs.extract import named_cast
     from understudy.cli.options import load_recipe
     from understudy.corpus import find_works, options_of
     from understudy.dataset import schemas
-    from understudy.persona import cast_entries, cast_entry_persona
     from understudy.prose import cast_names
     from understudy.reading.documents import read_document
     from understudy.reading.source import opened
@@ -338,8 +337,7 @@ def _loop(path: str) -> Looped:
 
     began = time.perf_counter()
     recipe = load_recipe(Path(path), None)
-    people = [cast_entry_persona(entry, recipe) for entry in cast_entries(recipe, None)]
-    cast = [CastNames(p.name, p.display_name, p.aliases, p.works) for p in people]
+    cast = named_cast(recipe, None)
     writing = 0.0
     lines = 0
     folder = Path(path).parent / "loop"
@@ -432,8 +430,8 @@ def measured(folder: Path, given: argparse.Namespace) -> int:
         most = max(one["lines"] for one in curated.counts.values())
         own, personas = curated.memory.own, len(curated.counts)
         print(
-            f"\n`understudy curate`: {made:,} conversations of {personas} personas, the largest with {most:,} lines of its "
-            f"own, in {curated.seconds:.0f} s ({curated.cpu_s:.0f} CPU s); driver "
+            f"\n`understudy curate`: {made:,} conversations of {personas} personas, the largest with {most:,} lines of "
+            f"its own, in {curated.seconds:.0f} s ({curated.cpu_s:.0f} CPU s); driver "
             f"{own.get('driver', 0) / 1e6:,.0f} MB, largest worker {own.get('worker', 0) / 1e6:,.0f} MB"
         )
     fat = memory.own["driver"] > 1.5e9 or memory.own.get("worker", 0) > 1e9

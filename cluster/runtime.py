@@ -14,6 +14,7 @@ from pathlib import Path
 
 from understudy.errors import UnderstudyError
 from understudy.telemetry import turn_off_telemetry
+from understudy.wording import one_line
 
 TRIES = 3
 """A machine at its limit may take longer to start Ray than Ray waits for itself; the next try finds its files read."""
@@ -47,7 +48,7 @@ def start(num_cpus: int | None = None, dashboard: bool = False) -> None:
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError) as error:
-                said = " ".join(str(error).split())[:200]
+                said = one_line(error)
                 raise UnderstudyError(
                     f"RAY_ADDRESS {address}: cannot be reached ({said}); unset it, or start it"
                 ) from None
@@ -58,10 +59,23 @@ def start(num_cpus: int | None = None, dashboard: bool = False) -> None:
             except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception when its own 30 s are over
                 ray.shutdown()
                 if not left:
-                    said = " ".join(str(error).split())[:200]
+                    said = one_line(error)
                     raise UnderstudyError(f"Ray did not start: {said}; see /tmp/ray/session_latest/logs") from None
             else:
                 return
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Our own errors come out of tasks and actors as themselves."""
+    from ray.exceptions import RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        if isinstance(error.cause, UnderstudyError):
+            raise error.cause from None
+        raise
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -103,17 +103,22 @@ def table_of(items: Sequence[dict[str, Any]]) -> Dataset:
     return ray.data.from_items(list(items), override_num_blocks=max(1, -(-len(items) // BLOCK_ROWS)))
 
 
-def answer_list(service: Service, calls: Sequence[Call]) -> list[Answer]:
-    """`answer_all` through Ray."""
+def answer_stream(service: Service, calls: Iterable[Call]) -> Iterator[tuple[int, Answer]]:
+    """(position, answer) of each call through Ray, as they come."""
     from cluster import runtime
     from jobs.llm import each
 
     runtime.start()
+    runtime.quiet_data()
     items = [{"row": number, "call": call.as_json()} for number, call in enumerate(calls)]
-    found: list[Answer | None] = [None] * len(calls)
     for row in each(service, answered(service, table_of(items))):
-        found[row["row"]] = Answer.of(row["answer"])
-    return [answer for answer in found if answer is not None]
+        yield row["row"], Answer.of(row["answer"])
+
+
+def answer_list(service: Service, calls: Sequence[Call]) -> list[Answer]:
+    """`answer_all` through Ray."""
+    found = dict(answer_stream(service, calls))
+    return [found[position] for position in sorted(found)]
 
 
 class Answering:

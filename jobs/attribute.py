@@ -20,6 +20,7 @@ from typing import Any
 
 from jobs.attribute_files import Revision, Stretch, stretches_of
 from jobs.extract_work import VERSION, Task, rights_of
+from jobs.ledger import own_part
 from jobs.llm import Answer, Call, Service, answer_all, models_of
 from jobs.stage import Unit, say, unanswered
 from understudy import attributing, spoken
@@ -31,6 +32,7 @@ from understudy.record import Record, output_key, read_record
 from understudy.script import plays
 from understudy.spoken import passages, reading
 from understudy.store import Store
+from understudy.wording import counted
 
 AT_ONCE = 8000
 """Calls of one batch: some minutes of work, whose prompts this process holds."""
@@ -196,7 +198,7 @@ class _Reading:
 
     def rows(self, asked: Sequence[_Asked]) -> Iterator[Row]:
         """A row for each work, in order."""
-        say("extract", f"asking {' and '.join(self.service.models)} about {_works(len(asked))}")
+        say("extract", f"asking {' and '.join(self.service.models)} about {counted(len(asked), 'work')}")
         done = 0
         try:
             for batch in _batches(item for one in asked for item in self._items(one)):
@@ -230,18 +232,12 @@ class _Reading:
         answers = iter(answer_all(self.service, [call for item in batch for call in item.calls]))
         after = self.service.ledger()
         taken = [(item, [next(answers) for _ in item.calls]) for item in batch]
-        paid = sum(not answer.cached for _, own in taken for answer in own)
-        old = sum(len(own) for _, own in taken) - paid
+        spent = {name: after[name] - before[name] for name in after}
+        of_new = sum(not answer.cached for _, own in taken for answer in own)
+        of_old = sum(len(own) for _, own in taken) - of_new
         for item, own in taken:
             new = sum(not answer.cached for answer in own)
-            share = new / max(1, paid)
-            share_before = (len(own) - new) / old if old else share
-            spent = {
-                name: (after[name] - before[name]) * (share_before if name.startswith("paid_before") else share)
-                for name in after
-                if name != "cached_share"
-            }
-            if row := self._take(item, own, spent):
+            if row := self._take(item, own, own_part(spent, new, of_new, len(own) - new, of_old)):
                 yield row
 
     def _take(self, item: _Item, answers: Sequence[Answer], spent: Mapping[str, float]) -> Row | None:
@@ -282,7 +278,3 @@ def told(counts: Mapping[str, Any]) -> str:
     calls = f"{counts['calls']:,} calls, {counts['cached']:,} of them answered before"
     text = f"{counts['attributed']:,} of {counts['asked']:,} open or unsure speeches named{found}"
     return f"{text}{f'; refused: {why}' if why else ''}; {calls}{unanswered(counts)}"
-
-
-def _works(count: int) -> str:
-    return "1 work" if count == 1 else f"{count:,} works"

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from jobs.calls import Answer
-from jobs.extract_work import Task
+from jobs.extract_work import Task, row_of
 from jobs.lines_file import WorkFiles
-from jobs.stage import Unit
+from jobs.stage import Unit, write_tables
 from understudy.attributing import MALFORMED, Names, Window, named, speakers_of
 from understudy.corpus import options_of
 from understudy.errors import CorpusError
@@ -28,7 +28,7 @@ from understudy.lines import Line
 from understudy.reading.documents import read_document
 from understudy.reading.source import opened
 from understudy.reading.works import Chunk
-from understudy.record import Record, output_key, table_digest
+from understudy.record import Record, output_key
 from understudy.script import name_key, owners
 from understudy.spoken import Said, said_in, with_said
 from understudy.store import Store
@@ -204,18 +204,15 @@ class Revision:
     def row(self, problem: str = "") -> dict[str, Any]:
         """Write the files and the record; how it went, as extraction says it of every file."""
         self.files.close()
-        row = {"work": self.task.work.name, "problem": problem, "fingerprint": "", "skipped": False, "counts": {}}
         if not problem and not self.files.kinds["speech"]:
             problem = f"{self.task.work.location}: {SILENT}"
         if problem:
-            return {**row, "problem": problem}
+            return row_of(self.task, problem)
         outputs = {**self.files.put(self.store, self.unit.key), **self._kept()}
         if self.refused:
-            table = _refused_table(self.refused)
-            self.store.write_table(f"{self.unit.key}/refused.parquet", table)
-            outputs["refused.parquet"] = table_digest(table)
+            outputs |= write_tables(self.store, self.unit.key, {"refused": _refused_table(self.refused)})
         record = self.unit.finish(self.store, outputs, self._counts(), self.started)
-        return {**row, "fingerprint": self.unit.fingerprint, "counts": record.counts}
+        return {**row_of(self.task), "fingerprint": self.unit.fingerprint, "counts": record.counts}
 
     def _kept(self) -> dict[str, str]:
         """The files that a model does not change, beside the others again; digest by name."""
@@ -230,21 +227,13 @@ class Revision:
         return found
 
     def _counts(self) -> dict[str, Any]:
-        files = self.files
         names = ("asked", "attributed", "agreed", "changed", "passages", "found", "calls", "cached", "unanswered")
         whole = {
             name: round(value, 6) if name.endswith("money") else round(value) for name, value in self.spent.items()
         }
         return {
             **self.rules.counts,
-            "lines": files.kinds.total(),
-            "speeches": files.kinds["speech"],
-            "unassigned": files.unassigned,
-            "open": files.open,
-            "least_sure": files.least_sure,
-            "kinds": dict(sorted(files.kinds.items())),
-            "speakers": sorted(map(name_key, files.speakers)),
-            "views": files.views.digests,
+            **self.files.counts(),
             "llm": {
                 **{name: self.counts[name] for name in names},
                 "refused": dict(self.reasons.most_common()),

@@ -20,9 +20,10 @@ from jobs.augment_calls import Question, answered
 from jobs.augment_task import Task
 from jobs.cast import chosen_cast
 from jobs.curate_sources import Sources, sources_of
+from jobs.ledger import own_part
 from jobs.llm import Service, models_of
 from jobs.material import file_digests, inputs_of, material_of, rights_of
-from jobs.stage import StageResult, Unit, say, split_done, unanswered, write_latest
+from jobs.stage import StageResult, Unit, fingerprints, say, split_done, unanswered, write_latest
 from understudy.augmentation.kinds import kind_of
 from understudy.augmentation.steps import AnyStep
 from understudy.errors import InputError, RecipeError, UnderstudyError
@@ -53,7 +54,8 @@ def run_augment(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
         for step in recipe.augment
         if step.personas is None or persona.name in step.personas
     ]
-    todo, done = split_done(store, [unit for unit, _, _ in planned], force)
+    units = [unit for unit, _, _ in planned]
+    todo, done = split_done(store, units, force)
     if done:
         say("augment", f"{len(done)} of {len(planned)} steps up to date, skipped")
     wanted = {unit.fingerprint for unit in todo}
@@ -75,13 +77,8 @@ def run_augment(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
             f"({silent[0].no_answer}){more}; see the endpoint, then run it again"
         )
     keep = [unit_name(entry.name, step) for entry in everyone for step in recipe.augment]
-    units = {unit.name: unit.fingerprint for unit, _, _ in planned}
-    write_latest(store, recipe.name, "augment", units, keep)
-    records = {unit.name: unit.record(store) for unit, _, _ in planned}
-    counts = {name: record.counts for name, record in records.items() if record}
-    made = tuple(task.unit.name for task in tasks)
-    details = {"ledger": ledger} if ledger else {}
-    return StageResult("augment", store, recipe.name, units, made, counts, time.time() - began, details)
+    write_latest(store, recipe.name, "augment", fingerprints(units), keep)
+    return StageResult.of("augment", store, recipe.name, units, todo, began, {"ledger": ledger} if ledger else {})
 
 
 def unit_name(persona: str, step: AnyStep) -> str:
@@ -155,20 +152,16 @@ def _work(store: Store, recipe: Recipe, tasks: Sequence[Task]) -> dict[str, Any]
 
 
 def _own_part(ledger: Mapping[str, Mapping[str, Any]], task: Task, tasks: Sequence[Task]) -> dict[str, Any]:
-    """What of the endpoints' ledgers a unit counts as its own: by its share of the new calls, and of those answered
-    before for what was paid before, so that records add up. Both kinds of calls are counted exactly.
-    """
+    """What of the endpoints' ledgers a unit counts as its own; both kinds of calls are counted exactly."""
     calls = task.calls
     found: dict[str, Any] = {
         "calls": calls["calls"] + calls["judged"],
         "cached": calls["cached"] + calls["judged_cached"],
     }
     for endpoint, whole in ledger.items():
-        old = sum(one.old_calls[endpoint] for one in tasks)
-        new = task.new_calls[endpoint] / max(1, sum(one.new_calls[endpoint] for one in tasks))
-        before = task.old_calls[endpoint] / old if old else new
-        for name in whole.keys() - {"calls", "cached", "cached_share"}:
-            part = whole[name] * (before if name.startswith("paid_before") else new)
+        new = task.new_calls[endpoint], sum(one.new_calls[endpoint] for one in tasks)
+        old = task.old_calls[endpoint], sum(one.old_calls[endpoint] for one in tasks)
+        for name, part in own_part(whole, *new, *old).items():
             found[name] = found.get(name, 0) + (round(part) if isinstance(whole[name], int) else part)
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from jobs.llm import IN_PROCESS_CALLS, Answer, Call, Service, answer_all, answer_rows, each
+from jobs.llm import IN_PROCESS_CALLS, Answer, Call, Service, answer_all
 from understudy.augmentation.job import Job
 
 AT_ONCE = 20_000
@@ -33,20 +33,12 @@ def answered(service: Callable[[], Service], questions: Iterable[Question]) -> I
         if len(batch) <= IN_PROCESS_CALLS:
             yield from zip(batch, answer_all(service(), [call_of(one.job) for one in batch]), strict=True)
         else:
-            yield from _streamed(service(), batch)
+            from jobs.answer_rows import answer_stream
+
+            for position, answer in answer_stream(service(), (call_of(one.job) for one in batch)):
+                yield batch[position], answer
 
 
 def call_of(job: Job) -> Call:
     """What is sent for a job."""
     return Call(tuple(job.messages), job.schema, dict(job.sampling), job.draw)
-
-
-def _streamed(service: Service, batch: list[Question]) -> Iterator[tuple[Question, Answer]]:
-    from cluster import runtime
-    from jobs.answer_rows import table_of
-
-    runtime.start()
-    runtime.quiet_data()
-    rows = [{"row": number, "call": call_of(one.job).as_json()} for number, one in enumerate(batch)]
-    for row in each(service, answer_rows(service, table_of(rows))):
-        yield batch[row["row"]], Answer.of(row["answer"])

@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from jobs.llm import Answer
-from jobs.stage import Unit
+from jobs.stage import Unit, write_tables
 from understudy.augmentation import judging
 from understudy.augmentation.checks import JUDGE, REPEATED, refusal, repeats
 from understudy.augmentation.job import Draft, Job, Material, Note
@@ -19,7 +19,7 @@ from understudy.augmentation.kinds import Kind
 from understudy.augmentation.steps import AnyStep
 from understudy.conversation import Conversation
 from understudy.dataset import conversations_table
-from understudy.record import Record, table_digest
+from understudy.record import Record
 from understudy.store import Store, json_bytes
 
 UNREADABLE = "unreadable answer"
@@ -136,10 +136,7 @@ class Task:
 
         made = conversations_table(self.accepted[order].conversation for order in sorted(self.accepted))
         aside = pa.Table.from_pylist([self.aside[order] for order in sorted(self.aside)], schema=_aside_schema())
-        outputs = {}
-        for name, table in (("conversations", made), ("set_aside", aside)):
-            store.write_table(f"{self.unit.key}/{name}.parquet", table)
-            outputs[f"{name}.parquet"] = table_digest(table)
+        outputs = write_tables(store, self.unit.key, {"conversations": made, "set_aside": aside})
         for name, value in self._files().items():
             data = value if isinstance(value, bytes) else json_bytes(value)
             store.put(f"{self.unit.key}/{name}", data)

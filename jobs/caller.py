@@ -28,6 +28,7 @@ from understudy.answers import correction, read_answer
 from understudy.errors import StoreError
 from understudy.recipe import Endpoint
 from understudy.store import Store
+from understudy.wording import one_line
 
 if TYPE_CHECKING:
     from jobs.embedded import EngineSpec
@@ -131,7 +132,7 @@ class Caller:
             try:
                 self._servers.setdefault(endpoint.model, []).append(self._answers_of(name, endpoint))
             except Exception as error:  # noqa: BLE001 - a proxy or certificates of the environment that cannot be used
-                said = " ".join(str(error).split())[:160]
+                said = one_line(error, 160)
                 self._cannot_call = EndpointError(f"endpoints.{name}: cannot be called from here ({said})")
         self._reports = self._loop.create_task(self._report())
         self._loop.run_forever()
@@ -276,7 +277,7 @@ class Caller:
         prices = next(one for _, one in self.plan.endpoints if one.model == model).prices
         self.tally.totals["paid_before_tokens_in"] += tokens_in
         self.tally.totals["paid_before_tokens_out"] += tokens_out
-        self.tally.totals["paid_before_money"] += (tokens_in * prices.input + tokens_out * prices.output) / 1e6
+        self.tally.totals["paid_before_money"] += prices.cost(tokens_in, tokens_out)
 
     def _server(self, model: str) -> Answers:
         """The next endpoint of a model: by weight among those with room, else where fewest wait for its weight."""

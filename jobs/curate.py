@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.cast import chosen_cast
 from jobs.curate_sources import Parts, Sources, check_augmented, sources_of
 from jobs.near_duplicates import bands_of
-from jobs.stage import StageResult, Unit, say, split_done, write_latest
+from jobs.stage import StageResult, Unit, say, split_done, write_latest, write_tables
 from understudy.base import TINY
 from understudy.dataset import Curated, conversations_table, dropped_table
 from understudy.errors import PersonaError, UnderstudyError
@@ -27,7 +27,7 @@ from understudy.lexicon import unknown_share
 from understudy.persona import Persona, cast_entry_persona
 from understudy.prompts import system_text
 from understudy.recipe import Recipe
-from understudy.record import digest_of, table_digest
+from understudy.record import digest_of
 from understudy.samples import General, Setting, assemble
 from understudy.store import Store
 
@@ -174,7 +174,6 @@ def _curated(
 
     with runtime.running():
         import ray
-        from ray.exceptions import RayTaskError
 
         # A mix entry's reader stays in its process: the task opens its own.
         task: Any = ray.remote(_curate_apart).options(num_cpus=1, max_retries=2)
@@ -184,11 +183,12 @@ def _curated(
             [ready], _ = ray.wait(list(waiting), num_returns=1)
             name = waiting.pop(ready)
             try:
-                yield name, ray.get(ready)
-            except RayTaskError as error:
-                if not isinstance(error.cause, UnderstudyError):
-                    raise
-                failed = failed or error.cause  # the others' work is kept
+                with runtime.own_errors():
+                    counts = ray.get(ready)
+            except UnderstudyError as error:
+                failed = failed or error  # the others are finished and kept
+            else:
+                yield name, counts
         if failed:
             raise failed
 
@@ -212,15 +212,8 @@ def _curate_one(
         curated.counts["mix_set_aside"] = dict(aside)
     if not curated.counts["turns"]["train"]:
         raise PersonaError(f"{unit.name}: nothing to learn is left of {_left_of(curated)}")
-    outputs = {}
-    tables = (
-        ("conversations", conversations_table(curated.conversations)),
-        ("dropped", dropped_table(curated.dropped)),
-    )
-    for name, table in tables:
-        store.write_table(f"{unit.key}/{name}.parquet", table)
-        outputs[f"{name}.parquet"] = table_digest(table)
-    return unit.finish(store, outputs, curated.counts, started).counts
+    tables = {"conversations": conversations_table(curated.conversations), "dropped": dropped_table(curated.dropped)}
+    return unit.finish(store, write_tables(store, unit.key, tables), curated.counts, started).counts
 
 
 def _general(source: Source, persona: str, seed: int, aside: Counter[str]) -> General:

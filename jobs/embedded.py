@@ -30,6 +30,7 @@ from understudy.errors import BaseError
 from understudy.recipe import Endpoint, ModelConfig
 from understudy.record import canonical
 from understudy.telemetry import TELEMETRY_OFF
+from understudy.wording import shortened
 
 if TYPE_CHECKING:
     from jobs.ledger import Tally
@@ -182,7 +183,7 @@ class Engine:
         try:
             prompt, sampling = self._prompt(call, messages), self._sampling(call)
         except (ValueError, TypeError) as error:
-            return Reply(problem=f"refused: {_short(error)}", lasting=False)
+            return Reply(problem=f"refused: {shortened(error)}", lasting=False)
         async with self._places:
             await self.tally.permit()
             try:
@@ -200,8 +201,8 @@ class Engine:
             self._build(self._spec)
         except Exception as error:
             raise EndpointError(
-                f"endpoints.{self.name}: vLLM does not start with {self.endpoint.model}: {_short(error)}; what it said "
-                "before is in Ray's logs (worker-*.err in /tmp/ray/session_latest/logs)"
+                f"endpoints.{self.name}: vLLM does not start with {self.endpoint.model}: {shortened(error)}; what it "
+                "said before is in Ray's logs (worker-*.err in /tmp/ray/session_latest/logs)"
             ) from error
 
     def _build(self, spec: EngineSpec) -> None:
@@ -255,7 +256,7 @@ class Engine:
         except EngineDeadError as error:
             self._died(error)
         except ValueError as error:  # too long a prompt, a schema that no grammar can say
-            return Reply(problem=f"refused: {_short(error)}", lasting=False)
+            return Reply(problem=f"refused: {shortened(error)}", lasting=False)
         if last is None or not last.finished:
             return Reply(problem="the engine gave no answer", lasting=False)
         self._answered += 1
@@ -275,8 +276,8 @@ class Engine:
         if self._answered:
             os._exit(1)
         raise EndpointDownError(
-            f"endpoints.{self.name}: its engine died before it answered anything ({_short(error)}); what it said is in "
-            "Ray's logs (worker-*.err in /tmp/ray/session_latest/logs)"
+            f"endpoints.{self.name}: its engine died before it answered anything ({shortened(error)}); what it said is "
+            "in Ray's logs (worker-*.err in /tmp/ray/session_latest/logs)"
         )
 
 
@@ -289,8 +290,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def _short(value: object) -> str:
-    text = " ".join(str(value).split()) or type(value).__name__
-    return text if len(text) <= 200 else f"{text[:200]}..."

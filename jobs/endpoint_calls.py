@@ -20,6 +20,7 @@ from jobs.throttle import Outcome, Throttle, retry_after
 from understudy.answers import response_format, with_schema
 from understudy.errors import InputError
 from understudy.recipe import Endpoint
+from understudy.wording import shortened
 
 SLOW = (429, 503, 529)
 FATAL = (401, 402, 403, 404, 405)
@@ -32,6 +33,8 @@ LEAST_OTHERS = 10
 """So many others answered, and a call that was told to come later has had its turn."""
 ALONE_S = 20.0
 """For so long the last call may be told to come later by an endpoint that answered all others."""
+SAID = 160
+"""Characters of what an endpoint says that are passed on."""
 WAYS = ("json_schema", "json_object", "none")
 
 
@@ -166,15 +169,15 @@ class Server:
             return self._status(error)
         except (APIConnectionError, httpx2.HTTPError, OSError) as error:
             cause = error.__cause__ or error
-            return "failed", Reply(problem=f"the connection failed ({_short(cause)})"), None
+            return "failed", Reply(problem=f"the connection failed ({shortened(cause, SAID)})"), None
         except ValueError as error:  # before anything is sent: letters that no header can hold, a user in the address
             where, wanted = f"endpoints.{self.name}", f"see base_url and what is in {self.endpoint.api_key_env}"
-            raise EndpointError(f"{where}: no request can be made ({_short(error)}); {wanted}") from None
+            raise EndpointError(f"{where}: no request can be made ({shortened(error, SAID)}); {wanted}") from None
         return self._read(raw)
 
     def _status(self, error: Any) -> tuple[Outcome, Reply, float | None]:
         code = int(error.status_code)
-        said = f"{code}: {_short(error.message).removeprefix(f'Error code: {code} - ')}"
+        said = f"{code}: {shortened(error.message, SAID).removeprefix(f'Error code: {code} - ')}"
         if code in OF_ONE_ROW and self.throttle.answered:
             self._refused += 1
             if self._refused < REFUSED_IN_A_ROW:
@@ -206,11 +209,10 @@ class Server:
         tokens_in, tokens_out = counts
         self.tally.totals["tokens_in"] += tokens_in
         self.tally.totals["tokens_out"] += tokens_out
-        prices = self.endpoint.prices
-        self.tally.totals["money"] += (tokens_in * prices.input + tokens_out * prices.output) / 1e6
+        self.tally.totals["money"] += self.endpoint.prices.cost(tokens_in, tokens_out)
         problem = ""
         if refusal := message.get("refusal"):
-            problem = f"the model refused: {_short(refusal)}"
+            problem = f"the model refused: {shortened(refusal, SAID)}"
         elif choice.get("finish_reason") == "length":
             problem = "the reply was cut at its length limit (max_tokens)"
         elif choice.get("finish_reason") == "content_filter":
@@ -237,8 +239,3 @@ class _Turn:
 
 def _count(value: Any) -> int:
     return int(value) if isinstance(value, int | float) and value == value and 0 <= value < 1e12 else 0
-
-
-def _short(value: object) -> str:
-    text = " ".join(str(value).split()) or type(value).__name__
-    return text if len(text) <= 160 else f"{text[:160]}..."

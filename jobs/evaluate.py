@@ -19,9 +19,9 @@ from jobs.cast import chosen_cast
 from jobs.matrix import BASE, PROMPTED, Cell, judge, measure, others_of, table, verdict_json
 from jobs.scoring import Adapter, Ground, Row, Wanted, cells_key, read_cell, score_cells
 from jobs.shares import shares_of
-from jobs.stage import StageResult, Unit, finished_record, say, split_done, write_latest
+from jobs.stage import StageResult, Unit, fingerprints, finished_record, say, split_done, write_latest
 from understudy.base import resolve
-from understudy.errors import InputError, UnderstudyError
+from understudy.errors import InputError
 from understudy.persona import cast_entry_persona
 from understudy.prompts import system_text
 from understudy.recipe import CastEntry, EvaluateConfig, Recipe
@@ -64,13 +64,9 @@ def run_evaluate(
             say("evaluate", found["text"])
     if done:
         say("evaluate", f"{len(done)} of {len(units)} personas up to date, skipped")
-    write_latest(store, recipe.name, "evaluate", {u.name: u.fingerprint for u in units}, [e.name for e in everyone])
+    write_latest(store, recipe.name, "evaluate", fingerprints(units), [e.name for e in everyone])
     details = _draw(ground, recipe.evaluate, wanted, aloud) if not personas else {}
-    records = {unit.name: unit.record(store) for unit in units}
-    counts = {name: record.counts for name, record in records.items() if record}
-    made = tuple(unit.name for unit in todo)
-    fingerprints = {unit.name: unit.fingerprint for unit in units}
-    return StageResult("evaluate", store, recipe.name, fingerprints, made, counts, time.time() - began, details)
+    return StageResult.of("evaluate", store, recipe.name, units, todo, began, details)
 
 
 def score_missing(ground: Ground, wanted: Sequence[Wanted], recipe: Recipe) -> int:
@@ -85,7 +81,7 @@ def score_missing(ground: Ground, wanted: Sequence[Wanted], recipe: Recipe) -> i
     say("evaluate", f"{len(missing)} of {len(wanted)} scores to compute")
     from cluster import runtime
 
-    with runtime.running():
+    with runtime.running(), runtime.own_errors():
         import ray
 
         rows = list(dict.fromkeys(one.row.persona for one in missing))
@@ -108,9 +104,8 @@ def _score(ground: Ground, wanted: Sequence[Wanted], device: str, threads: int) 
 
 
 def _follow(running: list[Any], total: int) -> None:
-    """Wait for all streams, saying how far they are; our own errors come out as themselves."""
+    """Wait for all streams, saying how far they are."""
     import ray
-    from ray.exceptions import RayTaskError
 
     done, said = 0, time.monotonic()
     while running:
@@ -121,10 +116,6 @@ def _follow(running: list[Any], total: int) -> None:
                 done += 1
             except StopIteration:
                 running.remove(stream)
-            except RayTaskError as error:
-                if isinstance(error.cause, UnderstudyError):
-                    raise error.cause from None
-                raise
         if time.monotonic() - said > PROGRESS_S:
             said = time.monotonic()
             say("evaluate", f"{done} of {total} scores")

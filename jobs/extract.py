@@ -30,8 +30,8 @@ from jobs.shares import shares_of
 from jobs.spread import spread
 from jobs.stage import StageResult, say, write_latest
 from understudy.corpus import Work, find_works
-from understudy.errors import CorpusError, RecipeError, StoreError
-from understudy.persona import cast_entries, cast_entry_persona
+from understudy.errors import CorpusError, StoreError
+from understudy.persona import cast_entries, cast_entry_persona, check_answerers
 from understudy.recipe import AutoCastEntry, Recipe
 from understudy.script import idle_patterns, owners, plays
 from understudy.store import Store
@@ -52,11 +52,9 @@ def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
     began = time.time()
     check_reader(recipe)
     store = Store.open(recipe.store, Path(recipe.folder or "."))
-    works = works_of(recipe)
-    plain = [Task(recipe.name, store, work, work.entry.layout or recipe.extract.layout, (), force) for work in works]
+    plain = tasks_of(recipe, store, force)
     cast = _cast_names(recipe, store, plain)
-    check_personas(recipe, cast)
-    _warn_of_idle_patterns(cast, works)
+    _warn_of_idle_patterns(cast, [task.work for task in plain])
     tasks = with_cast(plain, cast, keeps_silent(recipe))
     results: list[dict[str, Any]] = []
     for result in _each(extract_work, tasks, recipe):
@@ -119,16 +117,23 @@ def _cast_names(recipe: Recipe, store: Store, tasks: Sequence[Task]) -> tuple[Ca
             counts.update(heard["speakers"])
         ranked = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
         remember_speakers(recipe, store, ranked)
+    return named_cast(recipe, ranked)
+
+
+def named_cast(recipe: Recipe, ranked: list[tuple[str, int]] | None) -> tuple[CastNames, ...]:
+    """The cast by its names; `ranked`: who speaks and how much, for an automatic one.
+
+    RecipeError where a file of conversations is given to nobody in the cast.
+    """
     personas = [cast_entry_persona(entry, recipe) for entry in cast_entries(recipe, ranked)]
+    check_answerers(recipe, personas)
     return tuple(CastNames(p.name, p.display_name, p.aliases, p.works) for p in personas)
 
 
-def check_personas(recipe: Recipe, cast: Sequence[CastNames]) -> None:
-    """RecipeError where a file of conversations is given to nobody in the cast."""
-    names = {one.name for one in cast}
-    for entry in recipe.corpus:
-        if entry.kind == "conversations" and entry.persona and entry.persona not in names:
-            raise RecipeError(f"corpus {entry.path}: persona {entry.persona!r} is not in the cast; add it there")
+def tasks_of(recipe: Recipe, store: Store, force: bool) -> list[Task]:
+    """A task for each of `works_of`, with nobody's names in it yet."""
+    layout = recipe.extract.layout
+    return [Task(recipe.name, store, one, one.entry.layout or layout, (), force) for one in works_of(recipe)]
 
 
 def with_cast(plain: Sequence[Task], cast: Sequence[CastNames], silent: bool) -> list[Task]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.lines_file import WorkFiles
-from jobs.stage import Unit, read_latest
+from jobs.stage import Unit, read_latest, write_tables
 from understudy.corpus import Work, options_of
 from understudy.dataset import conversations_table, dropped_table
 from understudy.errors import CorpusError, StoreError
@@ -18,9 +18,10 @@ from understudy.prose import cast_names
 from understudy.reading.documents import Document, read_document
 from understudy.reading.source import Source, opened
 from understudy.reading.works import How, read_works
-from understudy.record import Record, digest_of, output_key, read_record, rows_digest, table_digest
+from understudy.record import Record, digest_of, output_key, read_record, rows_digest
 from understudy.script import name_key, owners, speakers
 from understudy.store import Store
+from understudy.wording import one_line
 
 VERSION = 2
 RULES = "extract/rules"
@@ -55,21 +56,25 @@ class Task:
 
 def extract_work(task: Task) -> dict[str, Any]:
     """Read, parse and write one file; a row that says how it went. Never raises for a bad file."""
-    row: dict[str, Any] = {"work": task.work.name, "problem": "", "fingerprint": "", "skipped": False, "counts": {}}
-    where = task.work.location
+    row, where = row_of(task), task.work.location
     try:
         with opened(where) as source:
             made = _chats(task, source) if task.work.entry.kind == "conversations" else _lines(task, source)
     except CorpusError as error:
-        return {**row, "problem": str(error)}
+        return row_of(task, str(error))
     except StoreError as error:  # nothing can be kept: the whole stage ends, by its own words and not Ray's
         return {**row, "fatal": str(error)}
     except Exception as error:  # noqa: BLE001 - one file never ends the work on the others, whatever a library makes of it
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE):
             return {**row, "fatal": f"{where}: {error.strerror} while it was extracted"}
-        said = " ".join(str(error).split())[:200]
-        return {**row, "problem": f"{where}: cannot be read ({type(error).__name__}: {said})"}
+        said = one_line(error)
+        return row_of(task, f"{where}: cannot be read ({type(error).__name__}: {said})")
     return {**row, **made}
+
+
+def row_of(task: Task, problem: str = "") -> dict[str, Any]:
+    """What extraction says of a file: nothing yet, or why it is set aside."""
+    return {"work": task.work.name, "problem": problem, "fingerprint": "", "skipped": False, "counts": {}}
 
 
 def up_to_date(task: Task) -> Record | None:
@@ -89,8 +94,8 @@ def up_to_date(task: Task) -> Record | None:
 
 def given_up(task: Task) -> dict[str, Any]:
     """The row of a file that ended its worker twice."""
-    problem = f"{task.work.location}: its worker ended while reading it (out of memory, or a crash in a library)"
-    return {"work": task.work.name, "problem": problem, "fingerprint": "", "skipped": False, "counts": {}}
+    why = "its worker ended while reading it (out of memory, or a crash in a library)"
+    return row_of(task, f"{task.work.location}: {why}")
 
 
 # Lines ----------------------------------------------------------------------------------------------------------------
@@ -99,27 +104,26 @@ def given_up(task: Task) -> dict[str, Any]:
 def _lines(task: Task, source: Source) -> dict[str, Any]:
     started = time.time()
     before = None if task.force else _known_speakers(task, source.digest)
-    if before is not None:
-        unit = _unit(task, source.digest, *before)
-        if record := unit.record(task.store):
-            return _skipped(unit, record)
+    if before is not None and (row := _kept(task, _unit(task, source.digest, *before))):
+        return row
     document = read_document(source, options_of(task.work.entry))
     with WorkFiles(owners(task.cast, task.work.name), text=not document.plain) as files:
         _parse(task, document, files)
-        known = sorted(map(name_key, files.speakers))
-        kind = "prose" if files.read_as["prose"] else "script"
-        unit = _unit(task, source.digest, kind, known, files.silent > 0)
-        if task.force:
-            task.store.delete(f"{unit.key}/record.json")
-        elif record := unit.record(task.store):
-            return _skipped(unit, record)
-        counts = _counts(document, files, kind, known)
+        counts = _counts(document, files)
+        unit = _unit(task, source.digest, counts["kind"], counts["speakers"], files.silent > 0)
+        if row := _kept(task, unit):
+            return row
         unit.finish(task.store, files.put(task.store, unit.key), counts, started)
     return {"fingerprint": unit.fingerprint, "counts": counts}
 
 
-def _skipped(unit: Unit, record: Record) -> dict[str, Any]:
-    return {"fingerprint": unit.fingerprint, "skipped": True, "counts": record.counts}
+def _kept(task: Task, unit: Unit) -> dict[str, Any] | None:
+    """What a finished unit adds to its row; None where it is to make, and then nothing says that it is finished."""
+    if task.force:
+        task.store.delete(f"{unit.key}/record.json")
+        return None
+    record = unit.record(task.store)
+    return {"fingerprint": unit.fingerprint, "skipped": True, "counts": record.counts} if record else None
 
 
 def _parse(task: Task, document: Document, files: WorkFiles) -> None:
@@ -139,21 +143,15 @@ def _how(task: Task) -> How:
     return How(entry.kind, task.layout, cast_names(task.cast, task.work.name), entry.cut, task.silent)
 
 
-def _counts(document: Document, files: WorkFiles, kind: str, known: list[str]) -> dict[str, Any]:
+def _counts(document: Document, files: WorkFiles) -> dict[str, Any]:
+    kind = "prose" if files.read_as["prose"] else "script"
     counts: dict[str, Any] = {
-        "lines": files.kinds.total(),
-        "speeches": files.kinds["speech"],
-        "unassigned": files.unassigned,
-        "open": files.open,
-        "least_sure": files.least_sure,
-        "kinds": dict(sorted(files.kinds.items())),
+        **files.counts(),
         "encoding": {"name": document.encoding, "confidence": round(document.confidence, 3)},
         "format": {"name": document.format, **document.details},
         "kind": kind,
         "method": kind if kind == "prose" else files.method,
         "characters": files.characters,
-        "speakers": known,
-        "views": files.views.digests,
     }
     if files.reasons:
         counts["set_aside"] = dict(files.reasons.most_common(50))
@@ -250,10 +248,8 @@ def _chats(task: Task, source: Source) -> dict[str, Any]:
     config = {"work": work, "kind": entry.kind, "format": entry.format, "persona": entry.persona}
     config["cast"] = own if entry.persona else known
     unit = Unit(task.recipe, "extract", VERSION, work, config, {"text": source.digest}, rights_of(task))
-    if task.force:
-        task.store.delete(f"{unit.key}/record.json")
-    elif record := unit.record(task.store):
-        return _skipped(unit, record)
+    if row := _kept(task, unit):
+        return row
     names = [name for one in task.cast if one.name == entry.persona for name in (one.display_name, *one.aliases)]
     found, aside = read_conversations_file(source.data(MOST_CHATS), entry.format, entry.persona, work, names)
     only = task.cast[0].name if len(task.cast) == 1 else None
@@ -276,11 +272,8 @@ def _chats(task: Task, source: Source) -> dict[str, Any]:
         for name in sorted({one.persona for one in good})
     }
     counts = {"kind": "conversations", "conversations": len(good), "set_aside": len(dropped), "views": views}
-    outputs = {}
-    for name, table in (("conversations", conversations_table(good)), ("dropped", dropped_table(dropped))):
-        task.store.write_table(f"{unit.key}/{name}.parquet", table)
-        outputs[f"{name}.parquet"] = table_digest(table)
-    unit.finish(task.store, outputs, counts, started)
+    tables = {"conversations": conversations_table(good), "dropped": dropped_table(dropped)}
+    unit.finish(task.store, write_tables(task.store, unit.key, tables), counts, started)
     return {"fingerprint": unit.fingerprint, "counts": counts}
 
 

@@ -198,6 +198,21 @@ def summary(totals: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
+def own_part(whole: Mapping[str, float], new: int, of_new: int, old: int, of_old: int) -> dict[str, float]:
+    """What of a ledger a part of its calls counts as its own, so that parts add up to the whole.
+
+    By its share of the new calls (`new` of `of_new`), and of those answered before (`old` of `of_old`) for what was
+    paid before. Without `calls` and `cached`, which whoever made them counts exactly.
+    """
+    share = new / max(1, of_new)
+    before = old / of_old if of_old else share
+    return {
+        name: value * (before if name.startswith("paid_before") else share)
+        for name, value in whole.items()
+        if name not in ("calls", "cached", "cached_share")
+    }
+
+
 def line(totals: Mapping[str, float], seconds: float) -> str:
     """The ledger as one line of progress."""
     ledger = summary(totals)

@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from json.encoder import encode_basestring
+from operator import attrgetter
 from typing import IO, Any
 
 from understudy.dataset import schemas
@@ -143,6 +144,19 @@ class WorkFiles:
             counts[written.setdefault(name_key(speaker), speaker)] += count
         return counts
 
+    def counts(self) -> dict[str, Any]:
+        """What a record says of the lines, when all are added."""
+        return {
+            "lines": self.kinds.total(),
+            "speeches": self.kinds["speech"],
+            "unassigned": self.unassigned,
+            "open": self.open,
+            "least_sure": self.least_sure,
+            "kinds": dict(sorted(self.kinds.items())),
+            "speakers": sorted(map(name_key, self.speakers)),
+            "views": self.views.digests,
+        }
+
     def put(self, store: Store, key: str) -> dict[str, str]:
         """Put the files below `key`; digest by name."""
         store.put_file(f"{key}/lines.parquet", self.lines_file.file)
@@ -205,22 +219,9 @@ def _columns(lines: list[Line], personas: list[str | None]) -> Any:
     import pyarrow as pa
 
     schema = schemas().lines
-    columns: dict[str, list[Any]] = {
-        "line_id": [line.line_id for line in lines],
-        "work": [line.work for line in lines],
-        "scene": [line.scene for line in lines],
-        "index": [line.index for line in lines],
-        "kind": [line.kind for line in lines],
-        "speaker": [line.speaker for line in lines],
-        "persona": personas,
-        "text": [line.text for line in lines],
-        "directions": [line.directions for line in lines],
-        "start": [line.start for line in lines],
-        "end": [line.end for line in lines],
-        "method": [line.method for line in lines],
-        "confidence": [line.confidence for line in lines],
-    }
-    return pa.Table.from_arrays([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+    columns = (personas if name == "persona" else list(map(attrgetter(name), lines)) for name in schema.names)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 class _Views:

@@ -69,14 +69,13 @@ class Service:
 
         RecipeError when there is no such endpoint.
         """
-        known = ", ".join(recipe.endpoints) or "none"
-        if not recipe.endpoints or (endpoint != "all" and endpoint not in recipe.endpoints):
+        chosen = tuple(endpoints_of(recipe, endpoint).items())
+        if not chosen:
+            known = ", ".join(recipe.endpoints) or "none"
             raise RecipeError(
                 f"{recipe.name}: {stage} calls endpoint {endpoint!r}, and endpoints has {known}; add "
                 f"`endpoints: {{{endpoint}: {{base_url: http://localhost:8000/v1, model: NAME}}}}`"
             )
-        names = list(recipe.endpoints) if endpoint == "all" else [endpoint]
-        chosen = tuple((name, recipe.endpoints[name]) for name in names)
         if len(chosen) > 1 and any(one.engine == "vllm" for _, one in chosen):
             raise RecipeError(f"{recipe.name}: endpoint all: vllm inside the job cannot share; name one endpoint")
         return cls(recipe.name, stage, store, chosen, recipe.budget, recipe.folder or ".")
@@ -121,12 +120,8 @@ def answer_all(service: Service, calls: Sequence[Call]) -> list[Answer]:
     """The answers, in order. BudgetReached, EndpointError or EndpointDownError end it; what came is kept."""
     if not calls:
         return []
-    if len(calls) > IN_PROCESS_CALLS:
-        from jobs.answer_rows import answer_list
-
-        return answer_list(service, calls)
-    plan = service.plan()
-    if service.embedded and not answered_already(plan, calls):
+    plan = service.plan() if len(calls) <= IN_PROCESS_CALLS else None
+    if plan is None or (service.embedded and not answered_already(plan, calls)):
         from jobs.answer_rows import answer_list
 
         return answer_list(service, calls)
@@ -200,14 +195,18 @@ class live:  # noqa: N801 - reads as a block
                 return
 
 
+def endpoints_of(recipe: Recipe, endpoint: str | None) -> dict[str, Endpoint]:
+    """The endpoints behind a name, by their own names: one, with "all" every one, none where there is no such name."""
+    return {name: one for name, one in recipe.endpoints.items() if endpoint in (name, "all")}
+
+
 def models_of(recipe: Recipe, endpoint: str | None) -> list[str]:
     """What makes the answers of the endpoints behind a name what they are: models, with a digest of requests' options.
 
     For fingerprints: a server that moves makes nothing again, another model or `top_k` does.
     """
-    names = list(recipe.endpoints) if endpoint == "all" else [endpoint] if endpoint else []
     found: set[str] = set()
-    for one in (recipe.endpoints[name] for name in names):
+    for one in endpoints_of(recipe, endpoint).values():
         options: dict[str, Any] = dict(one.options)
         if one.engine == "vllm":  # its other options say how it runs
             from jobs.embedded import WHAT_IS_SAID

@@ -23,6 +23,7 @@ from understudy.interchange import belonging_to, read_conversations_file, read_r
 from understudy.interchange.rows import Raw
 from understudy.recipe import MixEntry, Recipe
 from understudy.record import digest_of
+from understudy.wording import one_line
 
 METHOD = "mix"
 """`provenance.method` of a mixed-in conversation."""
@@ -159,7 +160,7 @@ def load(recipe: Recipe, entry: MixEntry, where: str) -> Any:
         else:
             found = datasets.load_dataset(str(entry.dataset))
     except Exception as error:  # noqa: BLE001 - `datasets` and its readers raise errors of many families
-        text = " ".join(str(error).split())[:200]
+        text = one_line(error)
         hint = "name a folder written by save_to_disk, or a hub name that is in the cache or can be reached"
         raise InputError(f"{where}: data set {entry.dataset} cannot be read ({text}); {hint}") from None
     if isinstance(found, datasets.DatasetDict):

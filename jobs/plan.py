@@ -29,7 +29,7 @@ from jobs.plan_training import Training, adapter_bytes, training_of, tried_here
 from jobs.publish import run_publish
 from jobs.rehearsal import Rehearsal, rehearsed
 from jobs.report_tables import Made
-from jobs.stage import Unit, planned_units, planning, write_latest
+from jobs.stage import Unit, planned_units, planning, write_latest, write_tables
 from jobs.train import run_train
 from understudy.base import source_of
 from understudy.conversation import Conversation
@@ -37,7 +37,6 @@ from understudy.dataset import conversations_table, dropped_table, read_conversa
 from understudy.persona import Persona, cast_entry_persona
 from understudy.prompts import system_text
 from understudy.recipe import CastEntry, Recipe
-from understudy.record import table_digest
 from understudy.reporting.plan import Plan, Stage
 from understudy.samples import Setting, assemble
 from understudy.store import Store
@@ -369,12 +368,11 @@ class _Planner:
         curated = assemble(setting, sources.lines(persona.name), offers)
         found = curated.counts["conversations"]
         self.examples[persona.name] = _some(curated.conversations)
-        for name, table in (
-            ("conversations", conversations_table(curated.conversations)),
-            ("dropped", dropped_table(curated.dropped)),
-        ):
-            table_digest(table)  # as the stage does: it takes a good part of its time
-            self.play.store.write_table(f"plan/{persona.name}/{name}.parquet", table)
+        tables = {
+            "conversations": conversations_table(curated.conversations),
+            "dropped": dropped_table(curated.dropped),
+        }
+        write_tables(self.play.store, f"plan/{persona.name}", tables)  # digests take a good part of the stage's time
         self.written += sum(one.size_bytes for one in self.play.store.stored(f"plan/{persona.name}").values()) / share
         mixed = 1 / (1 - min(0.99, sum(entry.share for entry in self.recipe.curate.mix)))
         train = (found["train"] / share + self.generated.get(persona.name, 0.0)) * mixed

@@ -16,6 +16,7 @@ from jobs.calls import Call
 from jobs.curate_sources import Sources
 from jobs.embedded import identity_here
 from jobs.journal import Journal, Lookup
+from jobs.llm import endpoints_of
 from jobs.material import material_of
 from jobs.plan_asking import Asking, seconds_at
 from jobs.records import Damage, read_payload, scan
@@ -27,7 +28,7 @@ from understudy.augmentation.kinds import kind_of
 from understudy.augmentation.steps import AnyStep, CardsStep, FactsStep, StyleStep
 from understudy.errors import StoreError
 from understudy.persona import Persona
-from understudy.recipe import Endpoint, Recipe
+from understudy.recipe import Recipe
 from understudy.stage_words import is_han
 from understudy.store import Store
 
@@ -192,7 +193,7 @@ def asked_of(
     found = Calls(calls=len(asked))
     keys: dict[str, dict[str, Any]] = {}
     known_as: list[set[str]] = [set() for _ in asked]
-    for one in {one.model: one for one in endpoints_of(recipe, endpoint)}.values():
+    for one in {one.model: one for one in endpoints_of(recipe, endpoint).values()}.values():
         identity = identity_here(one, Path(recipe.folder or "."))
         by_model = [key_at(one, call, identity) for call, _ in asked]
         for names, key in zip(known_as, by_model, strict=True):
@@ -258,19 +259,11 @@ def _reply_tokens(step: AnyStep, job: Job) -> float:
     return min(guess, most) if most else guess
 
 
-def endpoints_of(recipe: Recipe, endpoint: str | None) -> list[Endpoint]:
-    """The endpoints behind a name; `all` means all."""
-    if endpoint == "all":
-        return list(recipe.endpoints.values())
-    return [recipe.endpoints[endpoint]] if endpoint in recipe.endpoints else []
-
-
 def money_of(recipe: Recipe, endpoint: str | None, tokens_in: float, tokens_out: float) -> float:
     """By the recipe's prices; several endpoints by their weights."""
-    found = endpoints_of(recipe, endpoint)
+    found = endpoints_of(recipe, endpoint).values()
     weight = sum(one.weight for one in found) or 1.0
-    each = [one.weight / weight * (tokens_in * one.prices.input + tokens_out * one.prices.output) for one in found]
-    return sum(each) / 1e6
+    return sum(one.weight / weight * one.prices.cost(tokens_in, tokens_out) for one in found)
 
 
 def seconds_of(

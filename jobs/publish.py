@@ -21,6 +21,7 @@ from jobs.stage import (
     StageResult,
     Unit,
     curated_conversations,
+    fingerprints,
     finished_record,
     read_latest,
     say,
@@ -71,12 +72,8 @@ def run_publish(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
         say("publish", f"{len(done)} of {len(units)} personas up to date, skipped")
     if todo:
         _publish(store, recipe, base, [(unit, cast[unit.name]) for unit in todo], files)
-    fingerprints = {unit.name: unit.fingerprint for unit in units}
-    write_latest(store, recipe.name, "publish", fingerprints, [entry.name for entry in everyone])
-    records = {unit.name: unit.record(store) for unit in units}
-    counts = {name: record.counts for name, record in records.items() if record}
-    made = tuple(unit.name for unit in todo)
-    return StageResult("publish", store, recipe.name, fingerprints, made, counts, time.time() - began)
+    write_latest(store, recipe.name, "publish", fingerprints(units), [entry.name for entry in everyone])
+    return StageResult.of("publish", store, recipe.name, units, todo, began)
 
 
 def _unit(store: Store, recipe: Recipe, base: Base, persona: Persona, file: CardFile | None) -> Unit:

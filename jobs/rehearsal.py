@@ -24,13 +24,12 @@ from typing import Any
 from jobs.attribute import keeps_silent
 from jobs.attribute import up_to_date as revised
 from jobs.cast import remember_speakers
-from jobs.extract import check_personas, with_cast, works_of
-from jobs.extract_work import CastNames, Task, extract_work, hear_work, up_to_date
+from jobs.extract import named_cast, tasks_of, with_cast
+from jobs.extract_work import Task, extract_work, hear_work, up_to_date
 from jobs.sampling import cut, drawn
 from jobs.stage import write_latest
 from understudy.corpus import Work
 from understudy.errors import CorpusError, MissingError, StoreError
-from understudy.persona import cast_entries, cast_entry_persona
 from understudy.recipe import AutoCastEntry, Recipe
 from understudy.record import Record, output_key, read_record
 from understudy.store import Store
@@ -119,7 +118,7 @@ def rehearsed(recipe: Recipe, store: Store, force: bool = False, seed: int = 0) 
     with tempfile.TemporaryDirectory(prefix="understudy-plan-") as scratch:
         own = Store.open(Path(scratch) / "store")
         play = Rehearsal(recipe.model_copy(update={"store": own.uri}), own, Path(scratch))
-        for task in _tasks(play, store, works_of(recipe), force, seed):
+        for task in _tasks(play, store, force, seed):
             rules = None if force else up_to_date(replace(task, store=store))
             record = rules and revised(recipe, store, task, rules)
             if record is not None:
@@ -136,18 +135,14 @@ def rehearsed(recipe: Recipe, store: Store, force: bool = False, seed: int = 0) 
         yield play
 
 
-def _tasks(play: Rehearsal, store: Store, works: Sequence[Work], force: bool, seed: int) -> list[Task]:
+def _tasks(play: Rehearsal, store: Store, force: bool, seed: int) -> list[Task]:
     recipe = play.recipe
-    layout, silent = recipe.extract.layout, keeps_silent(recipe)
-    plain = [Task(recipe.name, play.store, work, work.entry.layout or layout, (), force, silent) for work in works]
+    plain = tasks_of(recipe, play.store, force)
     speakers = None
     if isinstance(recipe.cast, AutoCastEntry):
         speakers = _heard(play, store, plain, seed)
         remember_speakers(recipe, play.store, speakers)
-    people = [cast_entry_persona(entry, recipe) for entry in cast_entries(recipe, speakers)]
-    cast = [CastNames(p.name, p.display_name, p.aliases, p.works) for p in people]
-    check_personas(recipe, cast)
-    return with_cast(plain, cast, silent)
+    return with_cast(plain, named_cast(recipe, speakers), keeps_silent(recipe))
 
 
 def _heard(play: Rehearsal, store: Store, tasks: Sequence[Task], seed: int) -> list[tuple[str, int]]:

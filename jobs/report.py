@@ -35,6 +35,7 @@ from understudy.recipe import Recipe
 from understudy.reporting.figures import confidence_bins, funnel, ledger_rows, length_bins
 from understudy.reporting.page import render
 from understudy.store import Store
+from understudy.wording import counted
 
 STAGES = ("extract", "augment", "curate", "train", "evaluate", "publish")
 SEED = 0
@@ -187,7 +188,7 @@ def _funnels(made: Mapping[str, Made], lines: Tables, seen: LinesSeen, talk: _Ta
             found.append({"name": name, "steps": funnel(steps)})
 
     extract, augment, curate = made["extract"], made["augment"], made["curate"]
-    texts = f"{len(extract.with_file('lines.parquet')):,} works"
+    texts = counted(len(extract.with_file("lines.parquet")), "work")
     add("Texts", [("characters", _sum(extract, "characters"), texts)])
     add(
         "Lines",
@@ -220,11 +221,12 @@ def _funnels(made: Mapping[str, Made], lines: Tables, seen: LinesSeen, talk: _Ta
     )
     talks = _of_records(curate, "conversations")
     made_by = ", ".join(f"{n:,} {method}" for method, n in talk.methods.most_common(8))
+    in_scenes = counted(_sum(curate, "heldout_scenes"), "scene")
     add(
         "Conversations",
         [
             ("conversations", talks.total(), made_by),
-            ("train", talks["train"], f"{talks['heldout']:,} held out, in {_sum(curate, 'heldout_scenes'):,} scenes"),
+            ("train", talks["train"], f"{talks['heldout']:,} held out, in {in_scenes}"),
         ],
     )
     return found

@@ -8,6 +8,7 @@ from typing import Any
 from jobs.report_tables import LinesSeen, Made, Sources, Tables, chosen_lines, compute
 from understudy.errors import MissingError, StoreError
 from understudy.store import Store
+from understudy.wording import counted
 
 EXAMPLES = 5
 EXAMPLE_CHARS = 400
@@ -190,8 +191,9 @@ def _scored_grid(unit: str, scored: Mapping[str, Any], accepted: Mapping[tuple[s
         rows.append({"name": name, "cells": cells})
     counts = scored["counts"]
     said = (
-        f"{counts['made']} of {counts['pairs']} pairs are made (score {scored['least']} or more); "
-        f"{counts['by_hand']} scores by hand (framed), {counts['rated']} by a model; ×n: accepted texts"
+        f"{counts['made']} of {counted(counts['pairs'], 'pair')} {'is' if counts['made'] == 1 else 'are'} made "
+        f"(score {scored['least']} or more); "
+        f"{counted(counts['by_hand'], 'score')} by hand (framed), {counts['rated']} by a model; ×n: accepted texts"
     )
     return {"unit": unit, "said": said, "occasions": occasions, "rows": rows, "low": 1, "high": 5}
 

@@ -14,6 +14,7 @@ from understudy.errors import RecipeError
 from understudy.lease import held
 from understudy.recipe import Recipe
 from understudy.store import Store
+from understudy.wording import one_line
 
 STAGES = ("extract", "augment", "curate", "train", "evaluate", "publish")
 
@@ -36,7 +37,7 @@ def _report(recipe: Recipe, results: Sequence[StageResult]) -> None:
     try:
         say("report", run_report(recipe, results=results).html)
     except Exception as error:  # noqa: BLE001 - see above
-        said = " ".join(str(error).split())[:200]
+        said = one_line(error)
         say("report", f"could not be written ({type(error).__name__}: {said}); `understudy report` tries again")
 
 

@@ -20,13 +20,16 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from understudy.conversation import Conversation
 from understudy.dataset import read_conversations
 from understudy.errors import InputError, MissingError
-from understudy.record import Record, fingerprint, output_key, read_record, write_record
+from understudy.record import Record, fingerprint, output_key, read_record, table_digest, write_record
 from understudy.store import Store, json_bytes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Listener = Callable[[str, str], None]
 _LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
@@ -102,6 +105,23 @@ class StageResult:
     seconds: float
     details: Mapping[str, Any] = field(default_factory=dict)
     """Further things that this stage prints (the matrix, versions)."""
+
+    @classmethod
+    def of(
+        cls,
+        stage: str,
+        store: Store,
+        recipe: str,
+        units: Sequence[Unit],
+        made: Sequence[Unit],
+        began: float,
+        details: Mapping[str, Any] | None = None,
+    ) -> StageResult:
+        """Of a stage whose units have their records now; `began`: time.time() when it began."""
+        records = {unit.name: unit.record(store) for unit in units}
+        counts = {name: record.counts for name, record in records.items() if record}
+        names = tuple(unit.name for unit in made)
+        return cls(stage, store, recipe, fingerprints(units), names, counts, time.time() - began, details or {})
 
     @property
     def skipped(self) -> bool:
@@ -181,6 +201,11 @@ def split_done(store: Store, units: Iterable[Unit], force: bool) -> tuple[list[U
     return todo, done
 
 
+def fingerprints(units: Iterable[Unit]) -> dict[str, str]:
+    """By unit."""
+    return {unit.name: unit.fingerprint for unit in units}
+
+
 def read_latest(store: Store, recipe: str, stage: str) -> dict[str, str]:
     """Fingerprint by unit of what `stage` made last; empty when it never ran."""
     try:
@@ -213,6 +238,15 @@ def curated_conversations(store: Store, recipe: str, persona: str) -> list[Conve
     key, _ = finished_record(store, recipe, "curate", persona, "understudy curate")
     where = f"{key}/conversations.parquet"
     return read_conversations(store.read_table(where), store.uri_of(where))
+
+
+def write_tables(store: Store, key: str, tables: Mapping[str, pa.Table]) -> dict[str, str]:
+    """Write each table below `key` as NAME.parquet; what a record says of them, digest by file name."""
+    outputs = {}
+    for name, table in tables.items():
+        store.write_table(f"{key}/{name}.parquet", table)
+        outputs[f"{name}.parquet"] = table_digest(table)
+    return outputs
 
 
 def say(stage: str, text: str) -> None:

@@ -22,7 +22,7 @@ from jobs.cast import chosen_cast
 from jobs.shares import Shares, shares_of
 from jobs.slot_config import SlotConfig
 from jobs.slot_plan import Member, SlotPlan, snapshots
-from jobs.stage import StageResult, Unit, finished_record, say, split_done, write_latest
+from jobs.stage import StageResult, Unit, fingerprints, finished_record, say, split_done, write_latest
 from understudy.base import Base, resolve
 from understudy.errors import MissingError, RecipeError, UnderstudyError
 from understudy.persona import cast_entry_persona
@@ -58,13 +58,8 @@ def run_train(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fals
     if todo:
         names = {unit.name for unit in todo}
         train_slots(store, recipe, base, [plan for plan in plans if plan.unit.name in names])
-    write_latest(store, recipe.name, "train", {u.name: u.fingerprint for u in units}, [e.name for e in everyone])
-    records = {unit.name: unit.record(store) for unit in units}
-    counts = {name: record.counts for name, record in records.items() if record}
-    made = tuple(unit.name for unit in todo)
-    return StageResult(
-        "train", store, recipe.name, {u.name: u.fingerprint for u in units}, made, counts, time.time() - began
-    )
+    write_latest(store, recipe.name, "train", fingerprints(units), [e.name for e in everyone])
+    return StageResult.of("train", store, recipe.name, units, todo, began)
 
 
 def _refuse(recipe: Recipe) -> None:
@@ -249,14 +244,13 @@ def _run_groups(
 @contextmanager
 def _plain_errors() -> Iterator[None]:
     """Our own errors come out of an actor as themselves, a lost host as one line."""
-    from ray.exceptions import RayActorError, RayTaskError
+    from ray.exceptions import RayActorError
+
+    from cluster import runtime
 
     try:
-        yield
-    except RayTaskError as error:
-        if isinstance(error.cause, UnderstudyError):
-            raise error.cause from None
-        raise
+        with runtime.own_errors():
+            yield
     except RayActorError as error:
         raise UnderstudyError(
             f"train: a slot host was lost {LOST_HOSTS + 1} times (out of memory?); lower train.micro_batch_size or "

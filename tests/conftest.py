@@ -17,6 +17,16 @@ os.environ.update(
 
 
 @pytest.fixture(scope="module")
+def ray_cluster():
+    """One small cluster for the whole module."""
+    from cluster import runtime
+
+    runtime.start(num_cpus=2)
+    yield
+    runtime.stop()
+
+
+@pytest.fixture(scope="module")
 def s3():
     """A server that speaks S3 on loopback, with one bucket."""
     import boto3

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+
+from understudy.prose import parse
 
 CAST = [
     {"name": "anna", "display_name": "Anna", "aliases": ["Anna Lind"]},
@@ -62,6 +65,11 @@ is split! But she was gone already.
 
 In the evening the priest asked who had seen her. Nobody answered.
 """
+
+
+def said(text: str, names: Mapping[str, str] | Iterable[str] = ()) -> list[tuple[str | None, str]]:
+    """Speaker and words of each speech that the rules find in prose."""
+    return [(line.speaker, line.text) for line in parse(text, "w", names) if line.kind == "speech"]
 
 
 def asked(prompt: str) -> dict[int, str]:

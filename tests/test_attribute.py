@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 import jobs.attribute
-from cluster import runtime
 from jobs.curate import run_curate
 from jobs.extract import run_extract
 from jobs.llm import BudgetReached
@@ -31,18 +30,10 @@ from understudy.recipe import Recipe, load
 from understudy.record import Record, output_key, read_record
 from understudy.store import Store
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
 RULES: dict[str, str] = {line.text: line.speaker for line in parse(STORY, "w", NAMES) if line.speaker}
 LLM = {"threshold": 0.82, "window_chars": 400}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_cluster():
-    """One small cluster for this module."""
-    runtime.start(num_cpus=2)
-    yield
-    runtime.stop()
 
 
 def good(messages, request):

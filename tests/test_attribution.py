@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 import pytest
 
+from tests.stories import said
 from understudy.prose import parse
-
-
-def said(text: str, names: Mapping[str, str] | Iterable[str] = ()) -> list[tuple[str | None, str]]:
-    return [(line.speaker, line.text) for line in parse(text, "w", names) if line.kind == "speech"]
 
 
 @pytest.mark.parametrize(

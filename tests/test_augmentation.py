@@ -11,7 +11,7 @@ import pytest
 from tests.parts import part, planned
 from understudy.augmentation import checks, matrix, style
 from understudy.augmentation.checks import refusal
-from understudy.augmentation.job import Draft, Material, Note, exchange_draft, job_of
+from understudy.augmentation.job import Draft, Material, Note, exchange_draft
 from understudy.augmentation.judging import read_verdict, verdict_messages
 from understudy.augmentation.prompting import Template, plain_reply
 from understudy.augmentation.steps import Checks, MatrixStep, StyleStep
@@ -52,7 +52,7 @@ def test_a_grid_is_planned_the_same_each_time_and_another_recipient_changes_no_o
     step, wider = grid(), grid(recipients=["Zoe", *GRID["recipients"]])
     jobs = jobs_of(step)
     assert len(jobs) == 3 * 2 * 2
-    assert jobs == jobs_of(step) == [job_of(json.loads(json.dumps(job.row()))) for job in jobs]
+    assert jobs == jobs_of(step)
     asked = {(said(job), job.meta["question"]) for job in jobs_of(wider)}
     assert {(said(job), job.meta["question"]) for job in jobs} < asked
     assert jobs_of(grid(seed=1)) != jobs

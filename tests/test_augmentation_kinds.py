@@ -12,7 +12,7 @@ from understudy.augmentation import boundaries, cards, facts, questions, restyle
 from understudy.augmentation.boundary_prompts import GROUPS, PROMPTS
 from understudy.augmentation.checks import refusal
 from understudy.augmentation.everyday import gather, gathered, read_prompts, taken
-from understudy.augmentation.job import Draft, Note, job_of
+from understudy.augmentation.job import Draft, Note
 from understudy.augmentation.kinds import kind_of
 from understudy.augmentation.nearest import Nearest, features
 from understudy.augmentation.passages import passages, quoted_lines
@@ -28,12 +28,11 @@ from understudy.letters import letters
 
 @pytest.mark.parametrize(("example", "name"), PARTS)
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.kind)
-def test_plans_are_the_same_each_time_travel_as_json_and_show_nothing_held_out(step, example, name):
+def test_plans_are_the_same_each_time_and_show_nothing_held_out(step, example, name):
     jobs, _ = planned(step, example, name)
     again, _ = planned(step, example, name)
     assert jobs
     assert jobs == again
-    assert jobs == [job_of(json.loads(json.dumps(job.row()))) for job in jobs]
     assert len({job.job_id for job in jobs}) == len(jobs)
     shown = "\n".join(message["content"] for job in jobs for message in job.messages)
     held = part(example, name).held_out

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.strategies import UNKNOWN
 from understudy import card_files
 from understudy.card_files import PNG_MAGIC, chunks, pack_charx
 from understudy.cards import (
@@ -62,12 +63,6 @@ V3 = {
     },
 }
 ASSETS = {"assets/emotion/images/happy.webp": b"\x00happy\xff", "x_meta.json": b"{}"}
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-UNKNOWN = st.dictionaries(st.text(min_size=1, max_size=6).map(lambda key: f"x_{key}"), JSON, max_size=3)
 
 
 def picture(colour=(200, 30, 30)) -> bytes:

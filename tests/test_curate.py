@@ -295,6 +295,24 @@ def test_the_stage_makes_only_the_personas_whose_data_changed(tmp_path):
     assert run_curate(recipe).skipped
 
 
+@pytest.mark.cluster
+def test_personas_side_by_side_come_out_as_one_after_another_and_one_that_fails_costs_no_other(tmp_path, monkeypatch):
+    outputs = []
+    for rows in (1_000_000, 0):
+        monkeypatch.setattr("jobs.curate.APART_ROWS", rows)
+        folder = tmp_path / str(rows)
+        folder.mkdir()
+        store = Store.open(folder / "store")
+        mute = [{**row, "text": "...", "persona": "eve"} if row["persona"] == "eve" else row for row in cast_rows()]
+        extracted(store, "w", mute)
+        imported(store, "chats", talks(10, 2, persona="adam"))
+        with pytest.raises(PersonaError, match="eve: nothing to learn is left"):
+            run_curate(production(folder))
+        assert run_curate(production(folder), ("adam", "licht")).skipped, "the others are finished and kept"
+        outputs.append({name: curated(store, name) for name in ("adam", "licht")})
+    assert outputs[0] == outputs[1]
+
+
 def test_a_line_given_to_somebody_else_is_learned_there_and_stale_decisions_are_told(tmp_path):
     recipe = production(tmp_path)
     store = Store.open(tmp_path / "store")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from cluster import runtime
 from jobs.curate import run_curate
 from jobs.extract import run_extract
 from understudy.errors import CorpusError, InputError, PersonaError
@@ -16,7 +15,7 @@ from understudy.recipe import Recipe, load
 from understudy.record import Record
 from understudy.store import Store
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
 WORDS = [
     "the",
@@ -39,14 +38,6 @@ WORDS = [
     "a",
     "song",
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_cluster():
-    """One small cluster for this module."""
-    runtime.start(num_cpus=2)
-    yield
-    runtime.stop()
 
 
 def play(rng: random.Random, cast: list[str], scenes: int = 4, lines: int = 12) -> str:

@@ -50,22 +50,24 @@ def talks(draw, weights: bool) -> Conversation:
     return conversation(*messages)
 
 
+def assert_comes_back(form: str, talk: Conversation) -> None:
+    good, aside = read(rows_in(form, talk))
+    assert not aside
+    assert [one.messages for one in good] == [talk.messages]
+
+
 @pytest.mark.parametrize("form", ["alpaca", "sharegpt", "trl"])
 @settings(max_examples=60, deadline=None)
 @given(talks(weights=False))
 def test_a_talk_whose_every_answer_is_learned_comes_back_from_formats_without_weights(form, talk):
-    good, aside = read(rows_in(form, talk))
-    assert not aside
-    assert [one.messages for one in good] == [talk.messages]
+    assert_comes_back(form, talk)
 
 
 @pytest.mark.parametrize("form", ["xtuner", "messages"])
 @settings(max_examples=60, deadline=None)
 @given(talks(weights=True))
 def test_answers_that_are_context_only_come_back_from_formats_with_weights(form, talk):
-    good, aside = read(rows_in(form, talk))
-    assert not aside
-    assert [one.messages for one in good] == [talk.messages]
+    assert_comes_back(form, talk)
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,6 +13,7 @@ import pytest
 from jobs import endpoint_calls, llm
 from jobs.calls import Answer, Call, key_of, read_call
 from jobs.endpoint_calls import EndpointError
+from jobs.ledger import own_part
 from jobs.llm import BudgetReached, EndpointDownError, Service, answer_all
 from jobs.throttle import FAILURES_IN_A_ROW, Throttle
 from tests.endpoint import endpoint
@@ -457,6 +458,15 @@ def test_what_an_earlier_run_paid_for_is_in_the_ledger_of_the_run_that_uses_it(t
         assert two[f"paid_before_{name}"] == pytest.approx(one[name])
         assert three[name] == 0
         assert three[f"paid_before_{name}"] == pytest.approx(one[name] + two[name]), "a correction's first reply too"
+
+
+def test_parts_of_a_ledger_add_up_and_what_was_paid_before_goes_by_the_calls_answered_before():
+    whole = {"calls": 9, "cached": 5, "requests": 8, "money": 2.0, "cached_share": 0.5, "paid_before_money": 5.0}
+    one, other = own_part(whole, 1, 4, 4, 5), own_part(whole, 3, 4, 1, 5)
+    assert one == {"requests": 2, "money": 0.5, "paid_before_money": 4.0}
+    assert {name: one[name] + other[name] for name in one} == {"requests": 8, "money": 2.0, "paid_before_money": 5.0}
+    assert own_part({"paid_before_money": 5.0}, 1, 4, 0, 0) == {"paid_before_money": 1.25}
+    assert own_part({"requests": 1}, 0, 0, 2, 2) == {"requests": 0}
 
 
 def test_an_answer_travels_as_json():

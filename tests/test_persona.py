@@ -8,19 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.strategies import UNKNOWN
 from understudy.errors import InputError, PersonaError
 from understudy.names import is_name, slug
 from understudy.persona import Persona, cast_entries, cast_entry_persona, chosen, read_card
 from understudy.prompts import greeting_text, system_text
 from understudy.recipe import CastEntry, Recipe, load
 from understudy.script import name_key, owners
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-UNKNOWN = st.dictionaries(st.text(min_size=1, max_size=6).map(lambda key: f"x_{key}"), JSON, max_size=3)
 
 
 @given(outer=UNKNOWN, inner=UNKNOWN, extensions=UNKNOWN, greetings=st.lists(st.text(max_size=9), max_size=3))

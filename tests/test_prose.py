@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.extract import Task, extract_work
+from tests.stories import said
 from understudy.conversation import OPENING, exchanges, scenes
 from understudy.corpus import find_works
 from understudy.errors import CorpusError
@@ -23,10 +24,6 @@ from understudy.store import Store
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 STORY = EXAMPLES / "story" / "the-miller-and-the-moon.txt"
-
-
-def said(text: str, names: object = ()) -> list[tuple[str | None, str]]:
-    return [(line.speaker, line.text) for line in parse(text, "w", names) if line.kind == "speech"]  # type: ignore[arg-type]
 
 
 def words(text: str) -> list[str]:

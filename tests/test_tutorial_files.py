@@ -7,7 +7,6 @@ import random
 
 import pytest
 
-from cluster import runtime
 from jobs.curate import run_curate
 from jobs.export import run_export
 from jobs.extract import run_extract
@@ -17,18 +16,10 @@ from understudy.interchange import read_conversations_file
 from understudy.recipe import load
 from understudy.store import Store
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
 SYLLABLES = ["ba", "lo", "mi", "ter", "sun", "ka", "rin", "do", "wel", "fa", "gor", "nes", "pi", "tu", "hal", "ve"]
 RIGHTS = {"source": "written for this test", "licence": "Apache-2.0"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_cluster():
-    """One small cluster for this module."""
-    runtime.start(num_cpus=2)
-    yield
-    runtime.stop()
 
 
 def words(seed: str, count: int) -> str:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from understudy.record import canonical
+from understudy.wording import shortened
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -22,6 +23,28 @@ _THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
 MAX_DEPTH = 64
 """A reply nested deeper than this is damage, and recursion in every reader after us."""
+
+TEXT = {"type": "string", "minLength": 1}
+"""Schema of a text that is not empty."""
+
+
+def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """An object whose `properties` are all required, and no others allowed."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def list_schema(name: str, properties: Mapping[str, Any], least: int = 1, most: int | None = None) -> dict[str, Any]:
+    """An object with one list `name` of objects whose `properties` (JSON Schemas) are all required."""
+    items = object_schema(properties)
+    listed: dict[str, Any] = {"type": "array", "items": items, "minItems": least}
+    if most is not None:
+        listed["maxItems"] = most
+    return object_schema({name: listed})
 
 
 def read_answer(text: str, schema: Mapping[str, Any]) -> tuple[Any, str]:
@@ -83,10 +106,10 @@ def _schema_problem(raw: bytes) -> str:
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        return f"the schema does not hold: {_short(error.message)}"
+        return f"the schema does not hold: {shortened(error.message)}"
     outside = [one for one in _references(schema) if not one.startswith("#")]
     return (
-        f"the schema refers to {_short(outside[0])}; only references into itself (#/...) are followed"
+        f"the schema refers to {shortened(outside[0])}; only references into itself (#/...) are followed"
         if outside
         else ""
     )
@@ -135,11 +158,11 @@ def _checked(value: Any, schema: Mapping[str, Any]) -> tuple[Any, str]:
     try:
         error = next(_validator(canonical(dict(schema))).iter_errors(value), None)
     except Exception as broken:  # noqa: BLE001 - a pattern or a reference of the schema that only now shows as wrong
-        return None, f"the schema cannot be checked: {_short(str(broken))}"
+        return None, f"the schema cannot be checked: {shortened(str(broken))}"
     if error is None:
         return value, ""
     where = ".".join(map(str, error.absolute_path))
-    return None, f"{where}: {_short(error.message)}" if where else _short(error.message)
+    return None, f"{where}: {shortened(error.message)}" if where else shortened(error.message)
 
 
 @lru_cache(maxsize=256)
@@ -165,8 +188,3 @@ def _depth(value: Any) -> int:
 
 def _no_constant(text: str) -> Any:
     raise ValueError(text)
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 200 else f"{text[:200]}..."

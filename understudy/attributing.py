@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from understudy.answers import object_schema
 from understudy.lines import Line
 from understudy.script import name_key
 
@@ -47,22 +48,8 @@ as in the list. Use the narration, the turns of the dialogue, forms of address a
 the text does not tell, or when it is somebody who is not in the list.
 Answer with JSON: {"speakers": [{"span": 1, "name": "..."}]}."""
 
-SPEAKERS_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "speakers": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"span": {"type": "integer"}, "name": {"type": "string"}},
-                "required": ["span", "name"],
-                "additionalProperties": False,
-            },
-        }
-    },
-    "required": ["speakers"],
-    "additionalProperties": False,
-}
+_NAMED = object_schema({"span": {"type": "integer"}, "name": {"type": "string"}})
+SPEAKERS_SCHEMA = object_schema({"speakers": {"type": "array", "items": _NAMED}})
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from understudy.errors import BaseError, StoreError
 from understudy.names import expanded
 from understudy.recipe import ModelConfig
 from understudy.record import digest_of, file_digest
+from understudy.wording import one_line
 
 TINY = "builtin:tiny"
 # Pickled weights run code when they are loaded; safetensors cannot.
@@ -196,4 +197,4 @@ def _from_s3(model: ModelConfig) -> Base:
 
 
 def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error) or type(error).__name__

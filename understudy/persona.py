@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,6 +168,14 @@ def cast_entries(recipe: Recipe, speakers: list[tuple[str, int]] | None = None) 
             raise PersonaError("cast: auto needs the lines of the corpus; run `understudy extract` first")
         return _automatic(speakers, recipe.cast.auto)
     return _cast_files(recipe, recipe.cast)
+
+
+def check_answerers(recipe: Recipe, cast: Iterable[Persona]) -> None:
+    """RecipeError where a file of conversations is given to nobody in the cast."""
+    names = {one.name for one in cast}
+    for entry in recipe.corpus:
+        if entry.persona and entry.persona not in names:
+            raise RecipeError(f"corpus {entry.path}: persona {entry.persona!r} is not in the cast; add it there")
 
 
 def _automatic(speakers: list[tuple[str, int]], auto: AutoCast) -> tuple[CastEntry, ...]:

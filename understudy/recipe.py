@@ -146,6 +146,10 @@ class Prices(Part):
     input: Annotated[float, Field(ge=0)] = 0
     output: Annotated[float, Field(ge=0)] = 0
 
+    def cost(self, tokens_in: float, tokens_out: float) -> float:
+        """What so many tokens cost."""
+        return (tokens_in * self.input + tokens_out * self.output) / 1e6
+
 
 class Endpoint(Part):
     """A model that answers: an OpenAI-compatible server, or vLLM started on the cluster's own GPUs or CPU."""

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from understudy.answers import object_schema
 from understudy.attributing import UNKNOWN_NAME, Names, Window
 from understudy.lines import Line
 from understudy.quotes import is_han
@@ -35,22 +36,8 @@ the order of the text. Copy every spoken line word for word from the text, witho
 narration; never translate, mend or shorten it. The speaker is a name from the list, else the name as the text has it.
 Where nobody speaks, answer {"lines": []}."""
 
-LINES_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "lines": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"speaker": {"type": "string"}, "text": {"type": "string"}},
-                "required": ["speaker", "text"],
-                "additionalProperties": False,
-            },
-        }
-    },
-    "required": ["lines"],
-    "additionalProperties": False,
-}
+_COPIED = object_schema({"speaker": {"type": "string"}, "text": {"type": "string"}})
+LINES_SCHEMA = object_schema({"lines": {"type": "array", "items": _COPIED}})
 
 Said = tuple[str, int, int]
 """Speaker, start and end in the parsed text."""

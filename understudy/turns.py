@@ -20,6 +20,11 @@ from understudy.tags_han import HanTags, spoken_names
 class LetterReader:
     """Quotes of a text with letters, one turn a paragraph unless two names stand in it."""
 
+    leads_in = ":,"
+    """A paragraph that ends so may tell who says the next."""
+    reach_behind = REACH
+    """Characters behind a quote in which its tag is looked for."""
+
     def __init__(
         self, flat: str, parts: list[Paragraph], marked: list[Quote], heads: set[int], names: Mapping[str, str]
     ) -> None:
@@ -38,17 +43,8 @@ class LetterReader:
 
     def _read(self, reader: Tags, marked: list[Quote], i: int, quote: Quote) -> None:
         flat, part = self.flat, self.parts[quote.paragraph]
-        begin = part.start
-        if i and marked[i - 1].outer_end > begin:
-            begin = marked[i - 1].outer_end
-        following = marked[i + 1].outer if i + 1 < len(marked) else len(flat)
-        behind = flat[quote.outer_end : min(following, max(part.end, quote.outer_end), quote.outer_end + REACH)]
-        ahead = flat[max(begin, quote.outer - REACH) : quote.outer]
+        begin, ahead, behind = self._around(marked, i, quote)
         same = i > 0 and marked[i - 1].outer_end == begin
-        if not ahead.strip() and quote.outer <= part.start and quote.paragraph:
-            above = self.parts[quote.paragraph - 1]
-            if flat[above.end - 1] in ":," and quote.paragraph - 1 not in self.heads:
-                ahead = flat[max(above.start, above.end - REACH) : above.end]
         ended = flat[quote.end - 1] not in ",;:-—–" and not behind.lstrip()[:1].islower()
         after = reader.after(behind, ended) if behind.strip() else None
         if same and self.found and self.found[-1] is marked[i - 1] and self.hints[-1][0] is not None:
@@ -65,6 +61,25 @@ class LetterReader:
         self.hints.append((strong[0] if strong else None, beats[0] if beats else None))
         self.behind = after is not None and after.kind != "beat"
         self.tags.append(False)
+
+    def _around(self, marked: list[Quote], i: int, quote: Quote) -> tuple[int, str, str]:
+        """(where the words before a quote begin, those words, those behind it), within reach of a tag.
+
+        A paragraph that begins with its quote may be told at the end of the one above.
+        """
+        flat, part = self.flat, self.parts[quote.paragraph]
+        begin = part.start
+        if i and marked[i - 1].outer_end > begin:
+            begin = marked[i - 1].outer_end
+        following = marked[i + 1].outer if i + 1 < len(marked) else len(flat)
+        until = min(following, max(part.end, quote.outer_end), quote.outer_end + self.reach_behind)
+        behind = flat[quote.outer_end : until]
+        ahead = flat[max(begin, quote.outer - REACH) : quote.outer]
+        if not ahead.strip() and quote.paragraph and quote.outer <= part.start:
+            above = self.parts[quote.paragraph - 1]
+            if flat[above.end - 1] in self.leads_in and quote.paragraph - 1 not in self.heads:
+                ahead = flat[max(above.start, above.end - REACH) : above.end]
+        return begin, ahead, behind
 
     def said(self) -> list[Said]:
         """The speaker of each quote of `found`."""
@@ -150,6 +165,9 @@ def _only_tag(gap: str) -> bool:
 class HanReader(LetterReader):
     """Quotes of a Chinese text, each a turn of its own unless only a tag stands between two."""
 
+    leads_in = "：:"
+    reach_behind = 60
+
     def __init__(
         self, flat: str, parts: list[Paragraph], marked: list[Quote], heads: set[int], names: Mapping[str, str]
     ) -> None:
@@ -159,16 +177,7 @@ class HanReader(LetterReader):
 
     def _read(self, reader: Tags, marked: list[Quote], i: int, quote: Quote) -> None:
         flat, part = self.flat, self.parts[quote.paragraph]
-        begin = part.start
-        if i and marked[i - 1].outer_end > begin:
-            begin = marked[i - 1].outer_end
-        following = marked[i + 1].outer if i + 1 < len(marked) else len(flat)
-        behind = flat[quote.outer_end : min(following, max(part.end, quote.outer_end), quote.outer_end + 60)]
-        ahead = flat[max(begin, quote.outer - REACH) : quote.outer]
-        if not ahead.strip() and quote.paragraph and quote.outer <= part.start:
-            above = self.parts[quote.paragraph - 1]
-            if flat[above.end - 1] in "：:" and quote.paragraph - 1 not in self.heads:
-                ahead = flat[max(above.start, above.end - REACH) : above.end]
+        begin, ahead, behind = self._around(marked, i, quote)
         before = self.reader.before(ahead) if ahead.strip() else None
         after = self.reader.after(behind) if behind.strip() and (before is None or before.kind != "name") else None
         told = after is not None or (before is not None and ahead.rstrip()[-1:] in "：:∶，,；")

@@ -13,10 +13,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from understudy.answers import TEXT, object_schema
 from understudy.augmentation.boundary_prompts import GROUPS, PROMPTS, Group
 from understudy.augmentation.checks import copied, is_leaked
 from understudy.augmentation.job import Draft, Job, Material, Note, chosen_pairs, drawn_seed
-from understudy.augmentation.prompting import TEXT, Template, base_language, dialogue, object_schema, portrait
+from understudy.augmentation.prompting import Template, base_language, dialogue, portrait
 from understudy.augmentation.steps import BoundariesStep
 from understudy.conversation import Message
 from understudy.errors import CorpusError

@@ -14,11 +14,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from understudy.answers import TEXT, object_schema
 from understudy.augmentation.card_fields import LISTS, filled_card, merged
 from understudy.augmentation.checks import is_assistant_talk, is_leaked, speaks
 from understudy.augmentation.job import Draft, Job, Material, Note, drawn_seed
 from understudy.augmentation.passages import script_row
-from understudy.augmentation.prompting import TEXT, Template, object_schema
+from understudy.augmentation.prompting import Template
 from understudy.augmentation.steps import CardsStep
 from understudy.conversation import Row
 from understudy.letters import letters

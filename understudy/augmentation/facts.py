@@ -15,10 +15,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from understudy.answers import TEXT, list_schema
 from understudy.augmentation.job import Draft, Job, Material, Note, chosen_pairs, drawn_seed
 from understudy.augmentation.nearest import features
 from understudy.augmentation.passages import Passage, passages, quoted_lines
-from understudy.augmentation.prompting import TEXT, Template, base_language, dialogue, list_schema, portrait
+from understudy.augmentation.prompting import Template, base_language, dialogue, portrait
 from understudy.augmentation.steps import FactsStep
 from understudy.conversation import Message
 from understudy.letters import letters

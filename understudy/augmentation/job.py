@@ -6,7 +6,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from understudy.conversation import (
@@ -83,7 +83,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Job:
-    """One call to a model and what is needed to read its answer; travels as JSON."""
+    """One call to a model and what is needed to read its answer."""
 
     job_id: str
     """Unique within the step and persona, and the same in every run."""
@@ -103,17 +103,7 @@ class Job:
     parents: tuple[str, ...] = ()
     """conversation_id of the conversations that the call shows."""
     meta: Mapping[str, Any] = field(default_factory=dict)
-    """What `read` needs: the cell, bounds, trigger, examples. JSON."""
-
-    def row(self) -> dict[str, Any]:
-        """As JSON values; `job_of` is the way back."""
-        return asdict(self)
-
-
-def job_of(row: Mapping[str, Any]) -> Job:
-    """The job that `Job.row` gave."""
-    lists = {name: tuple(row[name]) for name in ("messages", "lines", "parents")}
-    return Job(**{**row, **lists})
+    """What `read` needs: the cell, bounds, trigger, examples."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.augmentation.prompting import TEXT, Template, base_language, object_schema, portrait
+from understudy.answers import TEXT, object_schema
+from understudy.augmentation.prompting import Template, base_language, portrait
 from understudy.conversation import Message
 from understudy.persona import Persona
 

@@ -12,18 +12,10 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
+from understudy.answers import TEXT, list_schema
 from understudy.augmentation.grid import Choice, GridStyle, Named
 from understudy.augmentation.job import Draft, Job, Material, Note, drawn_seed, exchange_draft
-from understudy.augmentation.prompting import (
-    TEXT,
-    Template,
-    base_language,
-    filled,
-    list_schema,
-    numbered,
-    plain_reply,
-    portrait,
-)
+from understudy.augmentation.prompting import Template, base_language, filled, numbered, plain_reply, portrait
 from understudy.augmentation.steps import MatrixStep
 from understudy.augmentation.suitability import Grid, Table, merged, read_table, unrated
 

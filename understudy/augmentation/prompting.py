@@ -1,4 +1,4 @@
-"""Prompts: plain templates by language, filled without surprises, and the schemas of answers.
+"""Prompts: plain templates by language, filled without surprises.
 
 A template is a `Template` with a system text (instructions, never to be quoted in a reply) and a user text (what the
 reply may use), for each language that it knows; another language gets the English one and is told what to write in.
@@ -89,26 +89,3 @@ def plain_reply(text: str) -> str:
             if opening not in inner and closing not in inner:
                 text = inner.strip()
     return text
-
-
-def list_schema(name: str, properties: Mapping[str, Any], least: int = 1, most: int | None = None) -> dict[str, Any]:
-    """An object with one list `name` of objects whose `properties` (JSON Schemas) are all required."""
-    items = object_schema(properties)
-    listed: dict[str, Any] = {"type": "array", "items": items, "minItems": least}
-    if most is not None:
-        listed["maxItems"] = most
-    return object_schema({name: listed})
-
-
-def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """An object whose `properties` are all required, and no others allowed."""
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-TEXT = {"type": "string", "minLength": 1}
-"""Schema of a text that is not empty."""

@@ -11,11 +11,12 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from understudy.answers import TEXT, list_schema, object_schema
 from understudy.augmentation.checks import copied
 from understudy.augmentation.chosen import weight, whole
 from understudy.augmentation.job import Draft, Job, Material, Note, drawn_seed
 from understudy.augmentation.passages import script_row
-from understudy.augmentation.prompting import TEXT, Template, list_schema, object_schema, portrait
+from understudy.augmentation.prompting import Template, portrait
 from understudy.augmentation.steps import QuestionsStep
 from understudy.conversation import Exchange, Message, Row, Scene
 

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from understudy.answers import TEXT, object_schema
 from understudy.augmentation.checks import speaks
 from understudy.augmentation.everyday import Prompts, read_prompts, taken
 from understudy.augmentation.job import Draft, Job, Material, Note, Pair, drawn_seed, exchange_draft
 from understudy.augmentation.nearest import Nearest
-from understudy.augmentation.prompting import TEXT, Template, base_language, dialogue, object_schema, portrait
+from understudy.augmentation.prompting import Template, base_language, dialogue, portrait
 from understudy.augmentation.steps import RestyleStep
 from understudy.stage_words import is_han
 

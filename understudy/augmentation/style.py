@@ -6,8 +6,9 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from understudy.answers import TEXT, list_schema
 from understudy.augmentation.job import Draft, Job, Material, Note, chosen_pairs, drawn_seed, exchange_draft
-from understudy.augmentation.prompting import TEXT, Template, dialogue, list_schema, numbered, portrait
+from understudy.augmentation.prompting import Template, dialogue, numbered, portrait
 from understudy.augmentation.steps import StyleStep
 from understudy.conversation import OPENING
 from understudy.errors import PersonaError

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from understudy.cli.options import Json, Overrides, RecipePath, load_recipe, print_json
+from understudy.wording import counted
 
 if TYPE_CHECKING:
     from understudy.corpus import Work
@@ -48,7 +49,7 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
     from jobs.run import check_ahead, refuse_later_parts
     from understudy.base import resolve, source_of
     from understudy.corpus import find_works
-    from understudy.persona import cast_entries, cast_entry_persona
+    from understudy.persona import cast_entries, cast_entry_persona, check_answerers
     from understudy.recipe import AutoCastEntry
 
     loaded = load_recipe(recipe, overrides)
@@ -59,7 +60,7 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
     personas = [cast_entry_persona(entry, loaded) for entry in entries]
     check_ahead(loaded)
     if not automatic:
-        _check_answerers(loaded, [persona.name for persona in personas])
+        check_answerers(loaded, personas)
     _check_works(works, personas)
     if source_of(loaded.model, Path(loaded.folder)) in ("builtin", "path"):
         resolve(loaded.model, Path(loaded.folder))
@@ -69,7 +70,7 @@ def check(recipe: RecipePath, overrides: Overrides = None, json: Json = False) -
         print_json({"recipe": loaded.name, "works": [work.name for work in works], "personas": names})
         return
     cast = "automatic" if automatic else ", ".join(names) or "empty"
-    print(f"{recipe}: good; {_works(len(works))}, cast: {cast}, base {loaded.model.base}")
+    print(f"{recipe}: good; {counted(len(works), 'work')}, cast: {cast}, base {loaded.model.base}")
 
 
 def _check_models(recipe: Recipe) -> None:
@@ -85,18 +86,6 @@ def _check_models(recipe: Recipe) -> None:
                 resolve(model, folder)
             except InputError as error:
                 raise InputError(f"endpoints.{name}: {error}") from None
-
-
-def _works(count: int) -> str:
-    return "1 work" if count == 1 else f"{count} works"
-
-
-def _check_answerers(recipe: Recipe, names: Sequence[str]) -> None:
-    from understudy.errors import RecipeError
-
-    for entry in recipe.corpus:
-        if entry.persona and entry.persona not in names:
-            raise RecipeError(f"corpus {entry.path}: persona {entry.persona!r} is not in the cast; add it there")
 
 
 def _check_works(works: Sequence[Work], personas: Sequence[Persona]) -> None:
@@ -171,7 +160,8 @@ def new(
         rows = [{"speaker": s.name, "lines": s.lines, "works": s.works, "cast": s in chosen} for s in speakers]
         print_json({"recipe": str(target), "works": [str(path) for path in seen.paths], "speakers": rows})
         return
-    print(f"{_works(len(seen.paths))}, {seen.characters:,} characters, {sum(s.lines for s in speakers):,} speeches")
+    works, speeches = counted(len(seen.paths), "work"), sum(speaker.lines for speaker in speakers)
+    print(f"{works}, {seen.characters:,} characters, {speeches:,} speeches")
     for speaker in speakers[:20]:
         shown = ", ".join((speaker.name, *speaker.aliases))
         print(f"  {'*' if speaker in chosen else ' '} {speaker.lines:>6}  {shown}")

@@ -12,7 +12,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,6 +20,7 @@ from understudy.errors import CorpusError
 from understudy.reading.encodings import decode
 from understudy.reading.markup import Visible, declared_charset, html_text
 from understudy.reading.source import FREE_UNPACKED, MOST_RATIO, Source
+from understudy.wording import one_line
 
 MOST_MEMBERS = 20_000
 MOST_MEMBER = 256 << 20
@@ -38,7 +39,7 @@ def archive(source: Source) -> Iterator[Archive]:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
         if isinstance(error, RuntimeError) and "encrypted" in str(error):
             raise CorpusError(f"{where}: is encrypted; save it without a password") from None
-        said = " ".join(str(error).split())[:200]
+        said = one_line(error)
         raise CorpusError(f"{where}: is damaged or cut off ({said})") from None
 
 
@@ -130,15 +131,9 @@ def _chapter(book: Archive, name: str) -> Iterator[str]:
 
 def _declared_text(data: bytes, where: str) -> str:
     """By its mark, as UTF-8, by what the file says of itself, else as any text is told."""
-    charset = declared_charset(data)
-    try:
-        return decode(data, "utf-8", where).text
-    except CorpusError:
-        if charset and charset not in ("utf-8", "utf8"):
-            try:
-                return decode(data, charset, where).text
-            except CorpusError:
-                pass
+    for charset in filter(None, ("utf-8", declared_charset(data))):
+        with suppress(CorpusError):
+            return decode(data, charset, where).text
     return decode(data, "auto", where).text
 
 
@@ -218,7 +213,7 @@ def docx_text(source: Source) -> Iterator[str]:
                 yield seen.take()
             parser.close()
         except etree.LxmlError as error:
-            said = " ".join(str(error).split())[:200]
+            said = one_line(error)
             raise CorpusError(f"{document.where}: is damaged or cut off ({said})") from None
         yield seen.take()
 

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from understudy.errors import CorpusError
 from understudy.reading.source import Source
+from understudy.wording import one_line
 
 SUFFIXES: dict[str, str] = {
     ".txt": "text",
@@ -152,4 +153,4 @@ def _is_object(row: str) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error) or type(error).__name__

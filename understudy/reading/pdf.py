@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from understudy.errors import CorpusError
 from understudy.reading.source import MOST_TEXT, Source, too_large
+from understudy.wording import one_line
 
 MOST_PAGES = 20_000
 LEAST_LETTERS = 20
@@ -53,7 +54,7 @@ def pdf_text(source: Source, cut: bool = False) -> Pages:
     except CorpusError:
         raise
     except Exception as error:  # noqa: BLE001 - of a damaged file pypdf raises whatever its bytes lead to
-        said = " ".join(str(error).split())[:160]
+        said = one_line(error, 160)
         raise CorpusError(f"{where}: is a damaged PDF ({type(error).__name__}: {said})") from None
     empty = sum(sum(len(row.text) for row in page) < LEAST_LETTERS for page in pages)
     if not any(row.text for page in pages for row in page):

@@ -9,6 +9,7 @@ from typing import Any
 from understudy.errors import CorpusError
 from understudy.reading.archives import refuse_entities
 from understudy.reading.entries import Entry
+from understudy.wording import one_line
 
 # Fountain (https://fountain.io/syntax) ---------------------------------------------------------------------------
 
@@ -273,7 +274,7 @@ def tei_entries(text: str, where: str) -> tuple[list[Entry], bool]:
             parser.feed(text[start : start + (1 << 18)].encode("utf-8", "replace"))
         parser.close()
     except (etree.LxmlError, ValueError) as error:
-        said = " ".join(str(error).split())[:200]
+        said = one_line(error)
         raise CorpusError(f"{where}: is XML that is damaged or cut off ({said})") from None
     if not seen.root.lower().startswith("tei"):
         raise CorpusError(f"{where}: is XML of another kind (<{seen.root[:40]}>), neither TEI nor XHTML")

@@ -17,6 +17,7 @@ from typing import IO, Any
 from understudy.errors import CorpusError
 from understudy.reading.encodings import SAMPLE, decode
 from understudy.reading.source import MOST_TEXT, Source
+from understudy.wording import one_line
 
 MOST_ROW = MOST_TEXT
 """Bytes of one row."""
@@ -239,5 +240,5 @@ def _parquet_rows(source: Source, columns: Columns) -> Iterator[TableRow]:
                 number += 1
                 yield _row(number, values, columns, chosen)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        said = " ".join(str(error).split())[:160]
+        said = one_line(error, 160)
         raise CorpusError(f"{where}: is a Parquet file that is damaged or cut off ({said})") from None

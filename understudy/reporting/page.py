@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.reporting.figures import heat
+from understudy.wording import counted
 
 TEMPLATE = Path(__file__).parent / "report.html"
 
@@ -24,6 +25,7 @@ def _template() -> Any:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = _number
     environment.filters["percent"] = lambda share: f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"
+    environment.filters["counted"] = counted
     environment.filters["duration"] = _duration
     return environment.from_string(TEMPLATE.read_text("utf-8"))
 
