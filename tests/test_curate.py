@@ -296,7 +296,9 @@ def test_the_stage_makes_only_the_personas_whose_data_changed(tmp_path):
 
 
 @pytest.mark.cluster
-def test_personas_side_by_side_come_out_as_one_after_another_and_one_that_fails_costs_no_other(tmp_path, monkeypatch):
+def test_personas_side_by_side_come_out_as_in_turn_and_one_that_fails_costs_no_other(
+    ray_cluster, tmp_path, monkeypatch
+):
     outputs = []
     for rows in (1_000_000, 0):
         monkeypatch.setattr("jobs.curate.APART_ROWS", rows)
