@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
@@ -64,7 +64,9 @@ class Decision:
     @property
     def target(self) -> tuple[str, str, int, int]:
         """What it is about."""
-        return (self.digest, self.work, self.start, self.end)
+        # Two personas may say the same: what was decided on for one is not decided on for the other.
+        whose = self.work if self.kind == "line" else self.persona or ""
+        return (self.digest, whose, self.start, self.end)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def text_digest(text: str) -> str:
 
 
 def said_digest(conversation: Conversation) -> str:
-    """16 hex digits over what a conversation says, whatever it was made from and whoever it belongs to."""
+    """16 hex digits over what a conversation says, whatever it was made from."""
     said = [[message.role, message.content, message.loss] for message in conversation.messages]
     return digest_of(said)[:16]
 
@@ -159,16 +161,31 @@ class Overlay:
             if verdict.about.kind == "line":
                 lines.setdefault(verdict.about.work, []).append(verdict)
         object.__setattr__(self, "_lines", lines)
-        object.__setattr__(self, "_said", {v.about.digest: v for v in live if v.about.kind == "conversation"})
+        said = {(v.about.persona or "", v.about.digest): v for v in live if v.about.kind == "conversation"}
+        object.__setattr__(self, "_said", said)
 
     @property
     def works(self) -> frozenset[str]:
         """Works of which lines were decided on."""
         return frozenset(self.__dict__["_lines"])
 
+    def lost_works(self, present: Collection[str]) -> dict[str, int]:
+        """How many things were decided on in each work that is not among those `present`."""
+        lines: dict[str, list[Verdict]] = self.__dict__["_lines"]
+        return {work: len(own) for work, own in sorted(lines.items()) if work not in present}
+
+    @property
+    def conversations(self) -> frozenset[tuple[str, str]]:
+        """(persona, digest of what it says) of conversations that were decided on."""
+        return frozenset(self.__dict__["_said"])
+
     def personas(self) -> frozenset[str]:
         """Personas of whom conversations were decided on."""
-        return frozenset(verdict.about.persona or "" for verdict in self.__dict__["_said"].values())
+        return frozenset(persona for persona, _ in self.conversations)
+
+    def lost_personas(self, present: Collection[str]) -> dict[str, int]:
+        """How many conversations were decided on of each persona who is not among those `present`."""
+        return dict(sorted(Counter(persona for persona, _ in self.conversations if persona not in present).items()))
 
     def apply_to_lines(self, rows: Iterable[Row]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """(rows as decided, stale decisions); rows of whole works, with `start` and `end`. Dropped rows are left out.
@@ -205,31 +222,32 @@ class Overlay:
 
         With `persona`, only decisions about that persona's conversations can be stale.
         """
-        said: dict[str, Verdict] = self.__dict__["_said"]
+        said: dict[tuple[str, str], Verdict] = self.__dict__["_said"]
         found: list[tuple[Conversation, str]] = []
-        met: set[str] = set()
+        met: set[tuple[str, str]] = set()
         stale: list[dict[str, Any]] = []
         for one in conversations:
-            verdict = said.get(said_digest(one)) if said else None
+            key = (one.persona, said_digest(one)) if said else ("", "")
+            verdict = said.get(key)
             if verdict is None:
                 found.append((one, ""))
                 continue
-            met.add(verdict.about.digest)
+            met.add(key)
             edited = _edited(one, verdict.messages)
             if edited is None:
                 stale.append({**_as_json(verdict.about), "reason": "changed"})
                 found.append((one, ""))
             else:
                 found.append((edited, verdict.status or "edit"))
-        for digest, verdict in said.items():
-            if digest not in met and (persona is None or verdict.about.persona == persona):
+        for key, verdict in said.items():
+            if key not in met and (persona is None or key[0] == persona):
                 stale.append({**_as_json(verdict.about), "reason": "gone"})
         return found, stale
 
     def conversations_digest(self, persona: str) -> str:
         """Over every decision about this persona's conversations; an empty string when there is none."""
-        said: dict[str, Verdict] = self.__dict__["_said"]
-        own = [_told(v) for _, v in sorted(said.items()) if v.about.persona == persona]
+        said: dict[tuple[str, str], Verdict] = self.__dict__["_said"]
+        own = [_told(said[key]) for key in sorted(said) if key[0] == persona]
         return digest_of(own) if own else ""
 
 
@@ -380,6 +398,8 @@ def _problem(one: Decision) -> str:
         return "has offsets that are no numbers"
     if one.kind == "line" and not one.work:
         return "is about a line of no work"
+    if one.kind == "conversation" and not one.persona:
+        return "is about a conversation of no persona"
     if one.do == "fix" and one.kind == "conversation":
         return "fixes the speaker of a conversation; edit its messages, or drop it"
     if one.do == "edit" and not ((one.text or "").strip() if one.kind == "line" else one.messages):
