@@ -79,6 +79,13 @@ class Sources:
     parts: dict[str, Parts]
     stale: list[dict[str, Any]] = field(default_factory=list)
     """Decisions about lines that are not there any more as they were."""
+    met: set[str] = field(default_factory=set)
+    """Works of which lines were decided on, as far as the corpus has them."""
+
+    @property
+    def lost_works(self) -> dict[str, int]:
+        """How many things were decided on in works that the corpus does not have (any more)."""
+        return self.overlay.lost_works(self.met)
 
     def of(self, persona: str) -> Parts:
         """What there is of one persona."""
@@ -127,6 +134,7 @@ def _add_lines(sources: Sources, work: str, key: str, record: Record) -> None:
     # Rows of a table and parts of a cut text are works of their own: `<unit>.<number>`.
     if any(one == work or one.startswith(f"{work}.") for one in sources.overlay.works):
         before = sources.tables.rows(table)
+        sources.met |= {row["work"] for row in before} & sources.overlay.works
         after, stale = sources.overlay.apply_to_lines(before)
         sources.stale += stale
         gained = {row["persona"] for row in after if row["persona"]} - views.keys()

@@ -22,7 +22,7 @@ from understudy.cleaning.overlap import HeldOut
 from understudy.conversation import Conversation, Message, Provenance, conversation_id
 from understudy.dataset import conversations_table, lines_table, persona_view, read_conversations, schemas
 from understudy.errors import InputError, PersonaError
-from understudy.overlay import Overlay, add, on_conversation, on_line
+from understudy.overlay import Overlay, add, on_conversation, on_line, read
 from understudy.recipe import CurateConfig, Recipe, load
 from understudy.record import rows_digest, table_digest
 from understudy.samples import General, Offer, Setting, assemble
@@ -314,6 +314,36 @@ def test_a_line_given_to_somebody_else_is_learned_there_and_stale_decisions_are_
     add(store, "jug", [gone])
     details = run_curate(recipe).details
     assert [one["reason"] for one in details["review"]["stale"]] == ["changed"]
+
+
+def test_decisions_of_a_work_a_persona_or_a_conversation_that_is_gone_are_told_and_nothing_is_deleted(tmp_path, capsys):
+    recipe = production(tmp_path)
+    store = Store.open(tmp_path / "store")
+    rows = cast_rows()
+    extracted(store, "w", rows)
+    imported(store, "chats", talks(10, 2, persona="adam"))
+    add(store, "jug", [on_line(rows, 1, "edit", text="A word of my own."), on_line(rows, 2, "drop")])
+    known, strange = talks(10, 2, persona="adam")[0], talks(1, 4, persona="frosch")[0]
+    add(store, "jug", [on_conversation(known, "drop"), on_conversation(strange, "keep")])
+    before = run_curate(recipe)
+    assert before.details["review"]["personas"] == {"frosch": 1}
+    assert not before.details["review"]["works"]
+    assert "review" in before.counts["adam"]
+    capsys.readouterr()
+    renamed = [{**row, "work": "x", "line_id": row["line_id"].replace("w:", "x:")} for row in rows]
+    store.delete("runs/jug/extract/latest.json")
+    extracted(store, "x", renamed)
+    imported(store, "chats", talks(10, 3, persona="adam"))
+    after = run_curate(recipe)
+    said = capsys.readouterr().err
+    assert "review: 2 decisions of works that are not in this corpus any more: w (2)\n" in said
+    assert "review: 1 decision about conversations of personas who are not in this cast any more: frosch (1)" in said
+    assert "review: 1 decision about conversations that are not there any more: adam (1)" in said
+    assert after.details["review"]["works"] == after.counts["adam"]["review"]["lost_works"] == {"w": 2}
+    again = run_curate(recipe)
+    assert again.skipped
+    assert again.details == after.details
+    assert len(read(store, "jug").decisions) == 4
 
 
 def test_a_decision_about_a_row_of_a_table_counts_like_any_other(tmp_path):

@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -124,6 +125,17 @@ def test_decisions_show_again_after_another_extraction_that_moved_the_lines(made
     dropped = room.lines(Filter(status="drop"), None, 50)["rows"]
     assert [row["text"] for row in dropped] == ["Then it is a good lamp."]
     assert room.about()["stale"] == 0
+
+
+def test_decisions_of_a_renamed_work_are_named_on_the_page(made, page):
+    recipe, store = made
+    page.ask("decide", {"kind": "lines", "at": row_of(page, "good lamp")["at"], "do": "drop"})
+    assert page.ask("about")["lost_works"] == {}
+    moved = [replace(one, work="old play") for one in decided(made).decisions]
+    overlay.add(store, recipe.name, [*moved, replace(moved[0], kind="conversation", persona="ada", digest="f" * 16)])
+    about = page.ask("about")
+    assert about["lost_works"] == {"old play": 1}
+    assert about["stale"] == 1
 
 
 def test_filters_and_pages_pass_every_line_once(tmp_path):

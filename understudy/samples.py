@@ -97,6 +97,8 @@ def assemble(
     counts = _counts(lines, samples, tally, offered_count)
     counts["overlap"] = held.report((s.source, s.one) for s in samples if s.one.split == "train")
     counts["review"] = {name: lines_review[name] + review[name] for name in ("applied", "stale")}
+    if review["stale"]:
+        counts["review"]["conversations_stale"] = review["stale"]
     counts["mix"] = mix_counts
     if setting.language:
         counts["language"] = setting.language

@@ -118,6 +118,7 @@ class Room:
             "samples": sum(table.num_rows for table in self.samples_tables),
             "decided": {"lines": dict(decided[0]), "samples": dict(decided[1])},
             "stale": self._stale,
+            "lost_works": self._lost,
             "unreadable": list(self.overlay.unreadable),
             "undo": self.undoable,
         }
@@ -300,7 +301,10 @@ class Room:
                 for row in rows:
                     if status := _line_status(row, left.get(row["line_id"])):
                         lines[row["line_id"]] = status
+        works = {work for table in self.tables for work in table["work"].unique().to_pylist()}
+        self._lost = self.overlay.lost_works(works)
         samples: dict[str, str] = {}
+        met: set[tuple[str, str]] = set()
         people = self.overlay.personas()
         for number, table in enumerate(self.samples_tables if people else ()):
             own = [self._conversation(number, row) for row in range(table.num_rows)]
@@ -309,6 +313,8 @@ class Room:
             for one, (_, status) in zip(own, decided, strict=True):
                 if status:
                     samples[one.conversation_id] = status
+                    met.add((one.persona, overlay.said_digest(one)))
+        self._stale += len(self.overlay.conversations - met)
         return lines, samples
 
     def _restate(self, kind: str, place: str) -> None:
