@@ -115,6 +115,35 @@ def test_undo_goes_back_to_what_was_decided_before(made, page):
     assert decided(made).apply_to_lines(lines_of(made))[0] == lines_of(made)
 
 
+def test_undo_takes_back_what_was_decided_on_this_page_and_leaves_what_others_decided(made, page):
+    lamp, bread = row_of(page, "good lamp")["at"], row_of(page, "any bread")["at"]
+    page.ask("decide", {"kind": "lines", "at": lamp, "do": "drop", "page": "mine"})
+    page.ask("decide", {"kind": "lines", "at": bread, "do": "drop", "page": "other"})
+    assert page.ask("about", page="mine")["undo"] == 1
+    assert page.ask("undo", {"page": "mine"}) == {"undone": True, "undo": 0}
+    assert row_of(page, "good lamp")["status"] == ""
+    assert row_of(page, "any bread")["status"] == "drop"
+    assert not page.ask("undo", {"page": "mine"})["undone"]
+    assert not page.ask("undo", {})["undone"]
+    assert page.refused("undo", {"page": 3}) == 400
+
+
+def test_undo_of_a_line_that_somebody_else_decided_on_since_leaves_their_word(made, page):
+    recipe, store = made
+    at = row_of(page, "any bread")["at"]
+    page.ask("decide", {"kind": "lines", "at": at, "do": "edit", "text": "Any bread?"})
+    other = Room(store, recipe, "bo")
+    other.decide("lines", at, "edit", text="Any cheese?")
+    other.decide("lines", row_of(page, "good lamp")["at"], "keep")
+    assert page.ask("undo", {})["undone"]
+    assert row_of(page, "Any cheese?")["at"] == at
+    assert [one.who for one in decided(made).decisions if one.text == "Any cheese?"] == ["bo", "bo"]
+    assert other.undo()
+    assert other.undo()
+    assert Room(store, recipe).line(at)["status"] == ""
+    assert not other.undo()
+
+
 def test_decisions_show_again_after_another_extraction_that_moved_the_lines(made, page):
     page.ask("decide", {"kind": "lines", "at": row_of(page, "good lamp")["at"], "do": "drop"})
     recipe, store = made

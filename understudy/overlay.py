@@ -13,7 +13,6 @@ text itself changed, the decision is stale: it is reported and applied to nothin
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,13 +22,12 @@ from typing import Any, Literal, get_args
 
 from understudy.conversation import Conversation, Message, Row, conversation_id
 from understudy.errors import InputError
+from understudy.found_again import Places, text_digest
 from understudy.record import digest_of
 from understudy.store import Store
 
 Do = Literal["keep", "fix", "edit", "drop", "open"]
 DOES = get_args(Do)
-LONG_ENOUGH = 12
-"""A moved line without a known neighbour is taken for the same only when it has so many letters and occurs once."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +95,6 @@ class Verdict:
         return not (self.status or self.fixed or self.messages) and self.text is None
 
 
-def text_digest(text: str) -> str:
-    """16 hex digits over the words of a line."""
-    return hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
 def said_digest(conversation: Conversation) -> str:
     """16 hex digits over what a conversation says, whatever it was made from."""
     said = [[message.role, message.content, message.loss] for message in conversation.messages]
@@ -124,19 +117,24 @@ def on_conversation(conversation: Conversation, do: Do, **given: Any) -> Decisio
     return Decision("conversation", do, said_digest(conversation), persona=conversation.persona, **given)
 
 
+def stamped(decisions: Iterable[Decision], who: str = "") -> list[Decision]:
+    """The decisions with who made them and when, where they do not say it."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return [replace(one, who=one.who or who, at=one.at or at) for one in decisions]
+
+
 def add(store: Store, recipe: str, decisions: Iterable[Decision], who: str = "") -> int:
     """Append decisions, all or none; returns the number of the entry that holds them (0 when there was none).
 
     Any number of people may add at the same time: each entry is created only where none is.
     """
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    stamped = [replace(one, who=one.who or who, at=one.at or at) for one in decisions]
-    if not stamped:
+    given = stamped(decisions, who)
+    if not given:
         return 0
-    for one in stamped:
+    for one in given:
         if problem := _problem(one):
             raise InputError(f"review: a decision {problem}")
-    data = "".join(json.dumps(_as_json(one), ensure_ascii=False) + "\n" for one in stamped).encode()
+    data = "".join(json.dumps(_as_json(one), ensure_ascii=False) + "\n" for one in given).encode()
     n = _last(store, recipe) + 1
     while not store.put_new(_key(recipe, n), data):
         n += 1
@@ -204,7 +202,7 @@ class Overlay:
                 found += own
                 continue
             gone: set[int] = set()
-            places = _Places(own).of_all([verdict.about for verdict in verdicts])
+            places = Places(own).of_all([verdict.about for verdict in verdicts])
             for verdict, position in zip(verdicts, places, strict=True):
                 if isinstance(position, str):
                     stale.append({**_as_json(verdict.about), "reason": position})
@@ -283,50 +281,6 @@ def lines_digest(persona: str, before: Sequence[Row], after: Sequence[Row]) -> s
     ]
     gone = [line_id for line_id in was if line_id not in now]
     return digest_of([changed, gone]) if changed or gone else ""
-
-
-class _Places:
-    """Finds the line that a decision is about among the rows of its work."""
-
-    def __init__(self, rows: Sequence[Mapping[str, Any]]):
-        self.digests = [text_digest(str(row["text"] or "")) for row in rows]
-        self.rows = [(int(row.get("start") or 0), int(row.get("end") or 0)) for row in rows]
-        self.by_digest: dict[str, list[int]] = {}
-        for position, digest in enumerate(self.digests):
-            self.by_digest.setdefault(digest, []).append(position)
-        self.letters = [sum(map(str.isalnum, str(row["text"] or ""))) for row in rows]
-
-    def of_all(self, decisions: Sequence[Decision]) -> list[int | str]:
-        """`of` each; where two claim one line, it is that which stands where it stood, else neither."""
-        places = [self.of(one) for one in decisions]
-        claims = Counter(places)
-        return [
-            place
-            if isinstance(place, str) or claims[place] == 1 or self.rows[place] == (one.start, one.end)
-            else "ambiguous"
-            for one, place in zip(decisions, places, strict=True)
-        ]
-
-    def of(self, one: Decision) -> int | str:
-        """The row's position, or why there is none."""
-        same = self.by_digest.get(one.digest, [])
-        for position in same:
-            if self.rows[position] == (one.start, one.end):
-                return position
-        if not same:
-            meets = any(start < one.end and end > one.start for start, end in self.rows)
-            return "changed" if meets else "gone"
-        scores = {position: self._known_neighbours(position, one) for position in same}
-        best = max(scores.values())
-        likely = [position for position in same if scores[position] == best]
-        if len(likely) > 1:
-            return "ambiguous"
-        sure = best > 0 or (len(same) == 1 and self.letters[likely[0]] >= LONG_ENOUGH)
-        return likely[0] if sure else "ambiguous"
-
-    def _known_neighbours(self, position: int, one: Decision) -> int:
-        around = (self.digests[position - 1] if position else "", (*self.digests, "")[position + 1])
-        return sum(bool(was) and was == now for was, now in zip((one.before, one.after), around, strict=True))
 
 
 def _around(rows: Sequence[Row], position: int) -> tuple[str, str]:
