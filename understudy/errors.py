@@ -4,6 +4,7 @@ UnderstudyError                  the work failed (exit 1)
 ├── InputError                   the input is wrong (exit 2): one line that says what, where, what to do
 │   ├── RecipeError              a recipe or an override
 │   ├── CorpusError              a text that cannot be read
+│   │   └── ColumnError          a table without the column that is asked for
 │   ├── PersonaError             a cast entry or a character card
 │   ├── BaseError                a base model that cannot be found or loaded
 │   └── CatalogError             a name, version or alias that the catalog does not know
@@ -34,6 +35,10 @@ class RecipeError(InputError):
 
 class CorpusError(InputError):
     """A text is missing, empty or cannot be read."""
+
+
+class ColumnError(CorpusError):
+    """A table has no column of the name that is asked for."""
 
 
 class PersonaError(InputError):
