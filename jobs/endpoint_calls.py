@@ -167,7 +167,7 @@ class Server:
         except (APIConnectionError, httpx2.HTTPError, OSError) as error:
             cause = error.__cause__ or error
             return "failed", Reply(problem=f"the connection failed ({_short(cause)})"), None
-        except ValueError as error:  # before anything is sent: letters that no header can hold, a user in the address
+        except ValueError as error:  # before anything is sent: letters that no header can hold
             where, wanted = f"endpoints.{self.name}", f"see base_url and what is in {self.endpoint.api_key_env}"
             raise EndpointError(f"{where}: no request can be made ({_short(error)}); {wanted}") from None
         return self._read(raw)
