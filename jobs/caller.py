@@ -24,7 +24,7 @@ from jobs.journal import Journal, Lookup
 from jobs.ledger import Reporter, Tally
 from jobs.peers import Peers
 from jobs.records import Writer
-from understudy.answers import correction, read_answer
+from understudy.answers import correction, read_answer, read_cut_answer
 from understudy.errors import StoreError
 from understudy.recipe import Endpoint
 from understudy.store import Store
@@ -104,6 +104,7 @@ class Caller:
         self._servers: dict[str, list[Answers]] = {}
         self._turns: dict[Answers, float] = {}
         self._cannot_call: EndpointError | None = None
+        self._told_of_cut = False
         self._open = 0
         self._thread = threading.Thread(target=self._run, name="calls", daemon=True)
         self._thread.start()
@@ -254,7 +255,8 @@ class Caller:
             server = self._server(model)
             reply = await server.ask(call, call.messages)
             value, reason = _read(reply, call)
-            if not reason or call.schema is None or not reply.text:
+            if not reason or call.schema is None or reply.problem:
+                # What was cut would be cut again, what was filtered filtered: a correction is for what does not fit.
                 return await self._keep(key, model, reply, value, reason)
             before = {"text": reply.text, "reason": reason, "in": reply.tokens_in, "out": reply.tokens_out}
             await self._write(key, model, {**before, "open": True})
@@ -296,9 +298,14 @@ class Caller:
 
     async def _keep(self, key: str, model: str, reply: Reply, value: Any, reason: str) -> Answer:
         answer = Answer(key, reply.text, value, reason, model, False, reply.lasting)
+        if reply.cut and not reason and not self._told_of_cut:
+            self._told_of_cut = True
+            self.tally.said.append(
+                f"{model}: lists are cut at max_tokens, what is finished is kept; raise it to get all"
+            )
         if reply.lasting:
             payload: dict[str, Any] = {"text": reply.text, "reason": reason}
-            payload |= {"in": reply.tokens_in, "out": reply.tokens_out}
+            payload |= {"in": reply.tokens_in, "out": reply.tokens_out, **({"cut": True} if reply.cut else {})}
             await self._write(key, model, payload)
             self._recent[key] = answer
             if len(self._recent) > RECENT:
@@ -391,16 +398,16 @@ def key_at(endpoint: Endpoint, call: Call, identity: str = "") -> str:
 
 def _read(reply: Reply, call: Call) -> tuple[Any, str]:
     """(value, why it cannot be used)."""
-    if reply.problem or call.schema is None:
+    if call.schema is None or (reply.problem and not reply.cut):
         return None, reply.problem
-    return read_answer(reply.text, call.schema)
+    return read_cut_answer(reply.text, call.schema) if reply.cut else read_answer(reply.text, call.schema)
 
 
 def _from_payload(key: str, payload: dict[str, Any], call: Call, model: str) -> Answer:
     reason = payload["reason"]
     value = None
     if call.schema is not None and not reason:
-        value, reason = read_answer(payload["text"], call.schema)
+        value, reason = (read_cut_answer if payload.get("cut") else read_answer)(payload["text"], call.schema)
     return Answer(key, payload["text"], value, reason, model, True)
 
 

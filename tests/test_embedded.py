@@ -87,7 +87,7 @@ def test_the_embedded_model_answers_each_call_once_within_its_schema_and_a_secon
     finally:
         runtime.stop()
     assert [bool(answer.reason) for answer in first] == [False] * 6 + [True] * 2, [one.reason for one in first]
-    assert "length limit" in first[6].reason
+    assert "cut at max_tokens" in first[6].reason
     assert "wizardry" in first[7].reason
     assert first[0].text != first[3].text, "another draw is another sample"
     for answer in first[4:6]:
