@@ -9,7 +9,8 @@ UnderstudyError                  the work failed (exit 1)
 │   ├── BaseError                a base model that cannot be found or loaded
 │   └── CatalogError             a name, version or alias that the catalog does not know
 ├── StoreError                   the store refused or failed
-│   └── MissingError             nothing is stored under that key
+│   ├── MissingError             nothing is stored under that key
+│   └── AccessError              no such bucket, no credentials or no right to it (exit 2)
 ├── AdapterError                 an adapter that is damaged, or made for another base
 └── HeldError                    another run holds the recipe
 """
@@ -59,6 +60,12 @@ class StoreError(UnderstudyError):
 
 class MissingError(StoreError):
     """Nothing is stored under that key."""
+
+
+class AccessError(StoreError):
+    """A bucket that does not exist, or that these credentials may not use; nothing helps but other input."""
+
+    exit_code = 2
 
 
 class AdapterError(UnderstudyError):
