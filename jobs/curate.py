@@ -52,6 +52,7 @@ def run_curate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fal
     cast = chosen_cast(recipe, store, personas)
     check_augmented(store, recipe, cast)
     sources = sources_of(store, recipe, cast)
+    sources.tell_unfinished("curate")
     mix = _opened_mix(recipe)
     people = {entry.name: cast_entry_persona(entry, recipe) for entry in cast}
     units = [_unit(recipe, people[entry.name], sources.of(entry.name), mix) for entry in cast]
@@ -68,6 +69,8 @@ def run_curate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fal
     made = tuple(unit.name for unit in todo)
     units_by_name = {u.name: u.fingerprint for u in units}
     details = _review_details(sources, everyone, counts)
+    if sources.unfinished:
+        details["unfinished"] = sources.unfinished
     return StageResult("curate", store, recipe.name, units_by_name, made, counts, time.time() - began, details)
 
 
@@ -186,6 +189,8 @@ def _curate_one(
     curated = assemble(setting, sources.lines(unit.name), sources.offers(unit.name), generals, bands_of)
     if aside:
         curated.counts["mix_set_aside"] = dict(aside)
+    if sources.unfinished:
+        curated.counts["unfinished"] = sources.unfinished
     if sources.lost_works:
         curated.counts["review"]["lost_works"] = sources.lost_works
     if not curated.counts["turns"]["train"]:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.stage import finished_record, read_latest
+from jobs.attempt import unfinished
+from jobs.stage import finished_record, read_latest, say
 from understudy.cleaning.config import Made
 from understudy.cleaning.sound import rows_of
 from understudy.dataset import check_version
@@ -79,8 +80,16 @@ class Sources:
     parts: dict[str, Parts]
     stale: list[dict[str, Any]] = field(default_factory=list)
     """Decisions about lines that are not there any more as they were."""
+    unfinished: dict[str, str] = field(default_factory=dict)
+    """What is to be told of stages that began and did not end since, by stage."""
     met: set[str] = field(default_factory=set)
     """Works of which lines were decided on, as far as the corpus has them."""
+
+    def tell_unfinished(self, stage: str) -> None:
+        """Say it where `stage` reads what another left that began again since and did not end."""
+        for other, text in self.unfinished.items():
+            if other != stage:
+                say(stage, text)
 
     @property
     def lost_works(self) -> dict[str, int]:
@@ -115,6 +124,9 @@ def sources_of(store: Store, recipe: Recipe, cast: tuple[CastEntry, ...]) -> Sou
     latest = read_latest(store, recipe.name, "extract") if recipe.corpus else {}
     if recipe.corpus and not latest:
         raise InputError(f"{recipe.name}: extract has not been run; run `understudy extract` with this recipe first")
+    for stage, there in (("extract", latest), ("augment", recipe.augment)):
+        if there and (text := unfinished(store, recipe.name, stage)):
+            sources.unfinished[stage] = text
     for unit in sorted(latest):
         key, record = finished_record(store, recipe.name, "extract", unit, "understudy extract")
         if "conversations.parquet" in record.outputs:

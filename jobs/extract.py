@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jobs.attempt import attempted
 from jobs.attribute import attributed, check_reader, keeps_silent
 from jobs.cast import remember_speakers
 from jobs.extract_work import RULES, CastNames, Task, extract_work, given_up, hear_work, rules_latest
@@ -44,6 +45,7 @@ CPUS = 1.0
 """Of one worker: parsing takes a core as long as it lasts."""
 
 
+@attempted("extract")
 def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
     """Extract every work of `recipe`'s corpus; works that did not change are skipped.
 

@@ -14,14 +14,16 @@ import pytest
 from test_cleaning import malformed_rows
 from test_conversation import play
 
+from jobs.attempt import attempted, unfinished
 from jobs.curate import run_curate
+from jobs.extract import run_extract
 from jobs.near_duplicates import bands_of
 from jobs.stage import Unit, read_latest, write_latest
 from understudy.cleaning.near import band_hashes
 from understudy.cleaning.overlap import HeldOut
 from understudy.conversation import Conversation, Message, Provenance, conversation_id
 from understudy.dataset import conversations_table, lines_table, persona_view, read_conversations, schemas
-from understudy.errors import InputError, PersonaError
+from understudy.errors import CorpusError, InputError, PersonaError
 from understudy.overlay import Overlay, add, on_conversation, on_line, read
 from understudy.recipe import CurateConfig, Recipe, load
 from understudy.record import rows_digest, table_digest
@@ -344,6 +346,32 @@ def test_decisions_of_a_work_a_persona_or_a_conversation_that_is_gone_are_told_a
     assert again.skipped
     assert again.details == after.details
     assert len(read(store, "jug").decisions) == 4
+
+
+def test_what_an_extract_left_that_failed_since_is_used_but_said_and_recorded(tmp_path, capsys):
+    recipe = production(tmp_path)
+    store = Store.open(tmp_path / "store")
+    extracted(store, "w", cast_rows())
+    assert "unfinished" not in run_curate(recipe).details
+    with pytest.raises(CorpusError, match="no file matches"):
+        run_extract(recipe)
+    capsys.readouterr()
+    result = run_curate(recipe)
+    said = "the last extract did not end (corpus *.txt: no file matches this pattern in"
+    assert f"curate    {said}" in capsys.readouterr().err
+    assert result.skipped
+    assert result.details["unfinished"]["extract"].endswith("run `understudy extract` with this recipe")
+    assert run_curate(recipe, force=True).counts["eve"]["unfinished"]["extract"].startswith(said)
+    seen = []
+
+    @attempted("extract")
+    def killed_or_done(recipe: Recipe) -> Any:
+        seen.append(unfinished(store, "jug", "extract"))
+
+    killed_or_done(recipe)
+    assert "it was ended from outside" in seen[0]
+    assert "unfinished" not in run_curate(recipe).details
+    assert not store.exists("runs/jug/extract/attempt.json")
 
 
 def test_a_decision_about_a_row_of_a_table_counts_like_any_other(tmp_path):
