@@ -16,15 +16,19 @@ from test_conversation import play
 
 from jobs.attempt import attempted, unfinished
 from jobs.curate import run_curate
+from jobs.curate_sources import sources_of
 from jobs.extract import run_extract
+from jobs.material import inputs_of, material_of
 from jobs.near_duplicates import bands_of
 from jobs.stage import Unit, read_latest, write_latest
+from understudy.augmentation.steps import QuestionsStep
 from understudy.cleaning.near import band_hashes
 from understudy.cleaning.overlap import HeldOut
 from understudy.conversation import Conversation, Message, Provenance, conversation_id
 from understudy.dataset import conversations_table, lines_table, persona_view, read_conversations, schemas
 from understudy.errors import CorpusError, InputError, PersonaError
 from understudy.overlay import Overlay, add, on_conversation, on_line, read
+from understudy.persona import Persona
 from understudy.recipe import CurateConfig, Recipe, load
 from understudy.record import rows_digest, table_digest
 from understudy.samples import General, Offer, Setting, assemble
@@ -433,6 +437,36 @@ def test_rows_with_holes_in_a_table_are_set_aside_by_one_persona_alone(tmp_path)
     assert counts["adam"]["dropped"]["malformed"] == 8
     assert "malformed" not in counts["eve"]["dropped"]
     assert kept == [20, 21]
+
+
+def test_a_step_sees_imported_conversations_as_decided_and_none_that_curate_holds_out(tmp_path):
+    recipe = production(tmp_path)
+    store = Store.open(tmp_path / "store")
+    given = talks(40, 2, persona="adam")
+    imported(store, "chats", given)
+    step = QuestionsStep(kind="questions", name="q")
+    adam = Persona(name="adam", display_name="Adam")
+
+    def seen() -> tuple[dict[str, str], set[str]]:
+        sources = sources_of(store, recipe, recipe.cast)  # type: ignore[arg-type]
+        material = material_of(sources, adam, step, recipe)
+        return inputs_of(store, sources, step, "adam"), {one.messages[-1].content for one in material.imported}
+
+    inputs, before = seen()
+    others = [one.messages[-1].content for one in talks(20, 9)]
+    edits = [on_conversation(one, "edit", messages={"1": text}) for one, text in zip(given, others, strict=False)]
+    shown = next(one for one in given[20:] if one.messages[-1].content in before)
+    add(store, "jug", [*edits, on_conversation(shown, "drop")])
+    changed, after = seen()
+    assert changed.keys() - inputs.keys() == {"review:imported"}
+    assert shown.messages[-1].content not in after
+    run_curate(recipe, ("adam",))
+    held = set(learned(curated(store, "adam"), "heldout"))
+    assert held & set(others), "an edited conversation is drawn anew"
+    assert after & set(others)
+    assert not held & after
+    add(store, "jug", [on_conversation(given[-1], "keep")])
+    assert seen() == (changed, after)
 
 
 def test_general_dialogue_of_a_file_is_mixed_by_share_and_its_rights_are_kept(tmp_path):
