@@ -342,6 +342,12 @@ class Lookup:
                     self._indexes.clear()
             return self._find(wanted)
 
+    def refresh(self) -> None:
+        """Look at the generations that are in the store now, too."""
+        with self._looking:
+            self.journal = self.journal.current()
+            self._indexes.clear()
+
     def _find(self, wanted: list[bytes]) -> dict[bytes, dict[str, Any]]:
         found: dict[bytes, dict[str, Any]] = {}
         for generation in reversed(self.journal.generations):

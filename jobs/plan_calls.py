@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from jobs.augment_calls import call_of
-from jobs.caller import key_at
 from jobs.calls import Call
 from jobs.curate_sources import Sources
 from jobs.embedded import identity_here
 from jobs.journal import Journal, Lookup
 from jobs.material import material_of
+from jobs.questions import key_at
 from jobs.records import Damage, read_payload, scan
 from jobs.report_tables import Made
 from understudy.augmentation.card_fields import LISTS

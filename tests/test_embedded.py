@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from cluster import runtime
-from jobs.caller import key_at
 from jobs.calls import Answer, Call
 from jobs.embedded import base_of
 from jobs.llm import Service, answer_all, answer_rows, each
+from jobs.questions import key_at
 from understudy.errors import BaseError, RecipeError
 from understudy.recipe import Endpoint, Recipe
 from understudy.store import Store

@@ -17,11 +17,16 @@ from obstore.store import MemoryStore
 
 from jobs import journal as journals
 from jobs import peers, records, sweeping
+from jobs.caller import Caller, Plan
+from jobs.calls import Call
 from jobs.journal import Journal, Lookup, finished, is_held, local_root
 from jobs.locks import locked
+from jobs.questions import question_key
 from jobs.records import Damage, Writer, frame, pack_payload, read_payload, scan
 from jobs.spools import collect_here
+from tests.endpoint import echo, endpoint
 from understudy.errors import StoreError
+from understudy.recipe import Endpoint
 from understudy.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -380,6 +385,32 @@ def test_what_another_machine_may_be_writing_just_now_is_left_alone(journal: Jou
     assert sorted(path.name for path in spills.glob("*.parts")) == sorted([held.name, f"{young}.parts"])
     journal.opened()
     assert not held.exists()
+
+
+def test_what_a_lost_process_sent_is_found_also_after_another_machine_merged_it(remote: Journal):
+    calls = [Call(({"role": "user", "content": f"question {number}"},)) for number in range(20)]
+
+    async def report(*_: Any) -> tuple[float, str]:
+        return 99.0, ""
+
+    with endpoint(echo) as url:
+        served = Endpoint(base_url=str(url), model="m")
+        plan = Plan("s", "head=1", (("main", served),), (remote,), limited=False)
+        writer = Writer(remote.store, remote.prefix, remote.folder, "head=1.w7-lost")
+        for call in calls:
+            answer = {"text": "Said before.", "reason": "", "in": 1, "out": 1}
+            writer.append(bytes.fromhex(question_key(plan, call)[1]), answer, lambda _: None)
+        writer.close()
+        caller = Caller(plan, report, "w8")
+        try:
+            assert len(remote.opened("other=1").generations) == 1
+            caller.look_for(["w7-lost"])
+            looked_up_before: dict[str, dict[str, Any]] = {}
+            answers = caller.submit(calls, looked_up_before).result()
+        finally:
+            caller.close()
+        assert url.counts()["received"] == 0
+    assert {answer.text for answer in answers} == {"Said before."}
 
 
 def test_who_gets_the_rows_of_a_process_lost_with_its_machine_finds_what_it_sent(remote: Journal, monkeypatch):
