@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs.attempt import attempted
 from jobs.augment_calls import Question, answered
 from jobs.augment_task import Task
 from jobs.cast import chosen_cast
@@ -35,6 +36,7 @@ from understudy.store import Store
 VERSION = 1
 
 
+@attempted("augment")
 def run_augment(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False) -> StageResult:
     """Run the recipe's augmentation steps for its cast, or only for `personas`; what did not change is skipped.
 
@@ -48,6 +50,7 @@ def run_augment(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
     everyone = chosen_cast(recipe, store, ())
     check_steps(recipe, everyone)
     sources = sources_of(store, recipe, ())
+    sources.tell_unfinished("augment")
     planned = [
         (_unit(store, recipe, sources, step, persona), step, persona)
         for persona in (cast_entry_persona(entry, recipe) for entry in chosen_cast(recipe, store, personas))

@@ -15,16 +15,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jobs.calls import Answer, Call, call_problem, key_of
+from jobs.calls import Answer, Call
 from jobs.endpoint_calls import EndpointError, Reply, Server
 from jobs.journal import Journal, Lookup
 from jobs.ledger import Reporter, Tally
 from jobs.peers import Peers
+from jobs.questions import Question, questions_of
 from jobs.records import Writer
-from understudy.answers import correction, read_answer
+from understudy.answers import correction, read_answer, read_cut_answer
 from understudy.errors import StoreError
 from understudy.recipe import Endpoint
 from understudy.store import Store
@@ -105,6 +107,9 @@ class Caller:
         self._servers: dict[str, list[Answers]] = {}
         self._turns: dict[Answers, float] = {}
         self._cannot_call: EndpointError | None = None
+        self._merged: set[str] = set()
+        """Models of whose journal there is more to know than when somebody looked its calls up."""
+        self._told_of_cut = False
         self._open = 0
         self._thread = threading.Thread(target=self._run, name="calls", daemon=True)
         self._thread.start()
@@ -123,6 +128,15 @@ class Caller:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._close_writers()
+
+    def look_for(self, lost: Sequence[str]) -> None:
+        """Find what lost processes of the run sent to the store, also where another run has merged it since."""
+        for journal in self.plan.journals:
+            with suppress(StoreError):  # then it is asked again
+                self.peers[journal.model].read_sent(journal, lost)
+                # Behind the segments: what another machine took from there is in a generation by now.
+                self._lookups[journal.model].refresh()
+                self._merged.add(journal.model)
 
     # -- on the loop --------------------------------------------------------------------------------------------------
 
@@ -205,7 +219,7 @@ class Caller:
                 by_model.setdefault(one.model, []).append(bytes.fromhex(one.key))
         known: Known = dict(looked_up or {})
         for model, keys in by_model.items():
-            found = self._lookups[model].find(keys) if looked_up is None else {}
+            found = self._lookups[model].find(keys) if looked_up is None or model in self._merged else {}
             missing = [key for key in keys if key not in found or found[key].get("open")]
             of_peers = self.peers[model].find(missing)
             found.update({key: {**payload, COUNTED: True} for key, payload in of_peers.items()})
@@ -255,7 +269,8 @@ class Caller:
             server = self._server(model)
             reply = await server.ask(call, call.messages)
             value, reason = _read(reply, call)
-            if not reason or call.schema is None or not reply.text:
+            if not reason or call.schema is None or reply.problem:
+                # What was cut would be cut again, what was filtered filtered: a correction is for what does not fit.
                 return await self._keep(key, model, reply, value, reason)
             before = {"text": reply.text, "reason": reason, "in": reply.tokens_in, "out": reply.tokens_out}
             await self._write(key, model, {**before, "open": True})
@@ -297,9 +312,14 @@ class Caller:
 
     async def _keep(self, key: str, model: str, reply: Reply, value: Any, reason: str) -> Answer:
         answer = Answer(key, reply.text, value, reason, model, False, reply.lasting)
+        if reply.cut and not reason and not self._told_of_cut:
+            self._told_of_cut = True
+            self.tally.said.append(
+                f"{model}: lists are cut at max_tokens, what is finished is kept; raise it to get all"
+            )
         if reply.lasting:
             payload: dict[str, Any] = {"text": reply.text, "reason": reason}
-            payload |= {"in": reply.tokens_in, "out": reply.tokens_out}
+            payload |= {"in": reply.tokens_in, "out": reply.tokens_out, **({"cut": True} if reply.cut else {})}
             await self._write(key, model, payload)
             self._recent[key] = answer
             if len(self._recent) > RECENT:
@@ -323,85 +343,18 @@ class Caller:
             raise problem
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A call that holds, whom it goes to, and what it is known by."""
-
-    call: Call
-    model: str
-    key: str
-
-
-def questions_of(plan: Plan, calls: Sequence[Call | Answer]) -> list[Question | Answer]:
-    """The calls as questions, those that do not hold as answers that say why; answers pass through."""
-    found: list[Question | Answer] = []
-    for call in calls:
-        if isinstance(call, Answer):
-            found.append(call)
-        elif problem := call_problem(call):
-            found.append(set_aside(problem))
-        else:
-            found.append(Question(call, *question_key(plan, call)))
-    return found
-
-
-def answered_already(plan: Plan, calls: Sequence[Call]) -> bool:
-    """Whether the journal has an answer to every call."""
-    by_model: dict[str, list[bytes]] = {journal.model: [] for journal in plan.journals}
-    for one in questions_of(plan, calls):
-        if isinstance(one, Question):
-            by_model[one.model].append(bytes.fromhex(one.key))
-    found = {journal.model: Lookup(journal).find(by_model[journal.model]) for journal in plan.journals}
-    return all(key in found[model] and not found[model][key].get("open") for model in found for key in by_model[model])
-
-
-def set_aside(problem: str) -> Answer:
-    """The answer to a call that cannot be made."""
-    return Answer("", "", None, problem, "", False)
-
-
-def question_key(plan: Plan, call: Call) -> tuple[str, str]:
-    """(model, key): who answers a call, by weight and always the same for the same call; and what it is known by.
-
-    Fields that an endpoint adds to every request are part of the question.
-    """
-    weights: dict[str, float] = {}
-    for _, endpoint in plan.endpoints:
-        weights[endpoint.model] = weights.get(endpoint.model, 0.0) + endpoint.weight
-    model = next(iter(weights))
-    if len(weights) > 1:
-        point = int(key_of("", call)[:12], 16) / 16**12 * sum(weights.values())
-        for one, weight in weights.items():
-            model = one
-            point -= weight
-            if point < 0:
-                break
-    endpoint = next(one for _, one in plan.endpoints if one.model == model)
-    return model, key_at(endpoint, call, plan.identity)
-
-
-def key_at(endpoint: Endpoint, call: Call, identity: str = "") -> str:
-    """What a call to `endpoint` is known by; `identity`: of its base, where it is embedded."""
-    options: Mapping[str, Any] = endpoint.options
-    if endpoint.engine == "vllm":
-        from jobs.embedded import said_by
-
-        options = said_by(endpoint, identity)
-    return key_of(endpoint.model, Call(call.messages, call.schema, {**options, **call.sampling}, call.draw))
-
-
 def _read(reply: Reply, call: Call) -> tuple[Any, str]:
     """(value, why it cannot be used)."""
-    if reply.problem or call.schema is None:
+    if call.schema is None or (reply.problem and not reply.cut):
         return None, reply.problem
-    return read_answer(reply.text, call.schema)
+    return read_cut_answer(reply.text, call.schema) if reply.cut else read_answer(reply.text, call.schema)
 
 
 def _from_payload(key: str, payload: dict[str, Any], call: Call, model: str) -> Answer:
     reason = payload["reason"]
     value = None
     if call.schema is not None and not reason:
-        value, reason = read_answer(payload["text"], call.schema)
+        value, reason = (read_cut_answer if payload.get("cut") else read_answer)(payload["text"], call.schema)
     return Answer(key, payload["text"], value, reason, model, True)
 
 

@@ -26,7 +26,7 @@ from understudy.errors import PersonaError, UnderstudyError
 from understudy.lexicon import unknown_share
 from understudy.persona import Persona, cast_entry_persona
 from understudy.prompts import system_text
-from understudy.recipe import Recipe
+from understudy.recipe import CastEntry, Recipe
 from understudy.record import digest_of
 from understudy.samples import General, Setting, assemble
 from understudy.store import Store
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from jobs.mix import Source
 
 VERSION = 3
+MOST_NAMED = 10
 WORDS_OF = 2_000
 """Conversations whose words are looked at."""
 APART_ROWS = 300_000
@@ -55,6 +56,7 @@ def run_curate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fal
     cast = chosen_cast(recipe, store, personas)
     check_augmented(store, recipe, cast)
     sources = sources_of(store, recipe, cast)
+    sources.tell_unfinished("curate")
     mix = _opened_mix(recipe)
     people = {entry.name: cast_entry_persona(entry, recipe) for entry in cast}
     units = [_unit(recipe, people[entry.name], sources.of(entry.name), mix) for entry in cast]
@@ -70,7 +72,9 @@ def run_curate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fal
     counts = {name: record.counts for name, record in per_persona.items() if record}
     made = tuple(unit.name for unit in todo)
     units_by_name = {u.name: u.fingerprint for u in units}
-    details = _review_details(sources)
+    details = _review_details(sources, everyone, counts)
+    if sources.unfinished:
+        details["unfinished"] = sources.unfinished
     return StageResult("curate", store, recipe.name, units_by_name, made, counts, time.time() - began, details)
 
 
@@ -108,16 +112,36 @@ def _warn_of_foreign_words(store: Store, todo: Sequence[Unit]) -> None:
             say("curate", f"{text}; a real base: model.base=Qwen/Qwen3-0.6B")
 
 
-def _review_details(sources: Sources) -> dict[str, Any]:
+def _review_details(
+    sources: Sources, everyone: Sequence[CastEntry], counts: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """Decisions of the review that apply to nothing, and entries that are none; said once for the whole stage."""
     stale, unreadable = sources.stale, sources.overlay.unreadable
+    lost = {
+        "works": sources.lost_works,
+        "personas": sources.overlay.lost_personas({entry.name for entry in everyone}),
+        "conversations": {
+            name: n for name, own in counts.items() if (n := own.get("review", {}).get("conversations_stale"))
+        },
+    }
+    _tell_lost("of works that are not in this corpus any more", lost["works"])
+    _tell_lost("about conversations of personas who are not in this cast any more", lost["personas"])
+    _tell_lost("about conversations that are not there any more", lost["conversations"])
     if stale:
         reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(one["reason"] for one in stale).most_common())
         say("curate", f"review: {len(stale)} decisions about lines apply to nothing now ({reasons})")
     for one in unreadable[:3]:
         say("curate", f"review: {one}")
-    found = {"stale": stale, "unreadable": list(unreadable)}
-    return {"review": found} if stale or unreadable else {}
+    found = {"stale": stale, "unreadable": list(unreadable), **lost}
+    return {"review": found} if any(found.values()) else {}
+
+
+def _tell_lost(what: str, lost: Mapping[str, int]) -> None:
+    if lost:
+        names = ", ".join(f"{name} ({n})" for name, n in list(lost.items())[:MOST_NAMED])
+        more = f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
+        number = sum(lost.values())
+        say("curate", f"review: {number} decision{'s' if number > 1 else ''} {what}: {names}{more}")
 
 
 def _unit(recipe: Recipe, persona: Persona, parts: Parts, mix: Sequence[Source]) -> Unit:
@@ -210,6 +234,10 @@ def _curate_one(
     curated = assemble(setting, sources.lines(unit.name), sources.offers(unit.name), generals, bands_of)
     if aside:
         curated.counts["mix_set_aside"] = dict(aside)
+    if sources.unfinished:
+        curated.counts["unfinished"] = sources.unfinished
+    if sources.lost_works:
+        curated.counts["review"]["lost_works"] = sources.lost_works
     if not curated.counts["turns"]["train"]:
         raise PersonaError(f"{unit.name}: nothing to learn is left of {_left_of(curated)}")
     tables = {"conversations": conversations_table(curated.conversations), "dropped": dropped_table(curated.dropped)}

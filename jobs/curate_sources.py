@@ -7,10 +7,11 @@ about whose lines a person decided something are opened, to see whom the decisio
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from jobs.stage import finished_record, read_latest
+from jobs.attempt import unfinished
+from jobs.stage import finished_record, read_latest, say
 from understudy.cleaning.config import Made
 from understudy.cleaning.sound import rows_of
 from understudy.dataset import check_version
@@ -89,6 +90,21 @@ class Sources:
     parts: dict[str, Parts]
     stale: list[dict[str, Any]] = field(default_factory=list)
     """Decisions about lines that are not there any more as they were."""
+    unfinished: dict[str, str] = field(default_factory=dict)
+    """What is to be told of stages that began and did not end since, by stage."""
+    met: set[str] = field(default_factory=set)
+    """Works of which lines were decided on, as far as the corpus has them."""
+
+    def tell_unfinished(self, stage: str) -> None:
+        """Say it where `stage` reads what another left that began again since and did not end."""
+        for other, text in self.unfinished.items():
+            if other != stage:
+                say(stage, text)
+
+    @property
+    def lost_works(self) -> dict[str, int]:
+        """How many things were decided on in works that the corpus does not have (any more)."""
+        return self.overlay.lost_works(self.met)
 
     def of(self, persona: str) -> Parts:
         """What there is of one persona."""
@@ -96,7 +112,7 @@ class Sources:
 
     def alone(self, persona: str) -> Sources:
         """What curate reads for one persona, to be sent to another process."""
-        return Sources(Tables(self.tables.store, 0), self.overlay, {persona: self.of(persona)})
+        return replace(self, tables=Tables(self.tables.store, 0), parts={persona: self.of(persona)})
 
     def lines(self, persona: str) -> Iterator[Any]:
         """Rows of the works in which the persona speaks, one work after another, as extraction left them."""
@@ -122,6 +138,9 @@ def sources_of(store: Store, recipe: Recipe, cast: tuple[CastEntry, ...]) -> Sou
     latest = read_latest(store, recipe.name, "extract") if recipe.corpus else {}
     if recipe.corpus and not latest:
         raise InputError(f"{recipe.name}: extract has not been run; run `understudy extract` with this recipe first")
+    for stage, there in (("extract", latest), ("augment", recipe.augment)):
+        if there and (text := unfinished(store, recipe.name, stage)):
+            sources.unfinished[stage] = text
     for unit in sorted(latest):
         key, record = finished_record(store, recipe.name, "extract", unit, "understudy extract")
         if "conversations.parquet" in record.outputs:
@@ -141,6 +160,7 @@ def _add_lines(sources: Sources, work: str, key: str, record: Record) -> None:
     # Rows of a table and parts of a cut text are works of their own: `<unit>.<number>`.
     if any(one == work or one.startswith(f"{work}.") for one in sources.overlay.works):
         before = list(sources.tables.rows(table))
+        sources.met |= {row["work"] for row in before} & sources.overlay.works
         after, stale = sources.overlay.apply_to_lines(before)
         sources.stale += stale
         gained = {row["persona"] for row in after if row["persona"]} - views.keys()

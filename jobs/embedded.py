@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.calls import Call
 from jobs.endpoint_calls import EndpointError, Reply
 from jobs.throttle import EndpointDownError
+from understudy.answers import CUT
 from understudy.base import Base, resolve, source_of
 from understudy.cpu_engine import cpu_engine
 from understudy.errors import BaseError
@@ -266,10 +267,10 @@ class Engine:
         self.tally.totals["tokens_out"] += tokens_out
         problem = ""
         if said.finish_reason == "length":
-            problem = "the reply was cut at its length limit (max_tokens)"
+            problem = CUT
         elif not said.text.strip():
             problem = "the reply is empty"
-        return Reply(said.text, problem, True, tokens_in, tokens_out)
+        return Reply(said.text, problem, True, tokens_in, tokens_out, problem == CUT)
 
     def _died(self, error: Exception) -> None:
         """A new engine is worth a try where this one got somewhere: Ray starts an actor that died anew."""

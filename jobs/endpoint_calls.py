@@ -17,7 +17,7 @@ from typing import Any
 from jobs.calls import Call
 from jobs.ledger import Tally
 from jobs.throttle import Outcome, Throttle, retry_after
-from understudy.answers import response_format, with_schema
+from understudy.answers import CUT, response_format, with_schema
 from understudy.errors import InputError
 from understudy.recipe import Endpoint
 from understudy.wording import shortened
@@ -53,6 +53,8 @@ class Reply:
     """False: no model has answered, and another run may fare better (a mended server, another limit)."""
     tokens_in: int = 0
     tokens_out: int = 0
+    cut: bool = False
+    """Whether the reply ended at its length limit; the problem says so too."""
 
 
 class Server:
@@ -170,7 +172,7 @@ class Server:
         except (APIConnectionError, httpx2.HTTPError, OSError) as error:
             cause = error.__cause__ or error
             return "failed", Reply(problem=f"the connection failed ({shortened(cause, SAID)})"), None
-        except ValueError as error:  # before anything is sent: letters that no header can hold, a user in the address
+        except ValueError as error:  # before anything is sent: letters that no header can hold
             where, wanted = f"endpoints.{self.name}", f"see base_url and what is in {self.endpoint.api_key_env}"
             raise EndpointError(f"{where}: no request can be made ({shortened(error, SAID)}); {wanted}") from None
         return self._read(raw)
@@ -214,12 +216,12 @@ class Server:
         if refusal := message.get("refusal"):
             problem = f"the model refused: {shortened(refusal, SAID)}"
         elif choice.get("finish_reason") == "length":
-            problem = "the reply was cut at its length limit (max_tokens)"
+            problem = CUT
         elif choice.get("finish_reason") == "content_filter":
             problem = "the reply was stopped by the endpoint's filter"
         elif not text.strip():
             problem = "the reply is empty"
-        return "ok", Reply(text, problem, True, tokens_in, tokens_out), None
+        return "ok", Reply(text, problem, True, tokens_in, tokens_out, problem == CUT), None
 
 
 class _Turn:

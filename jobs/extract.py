@@ -23,13 +23,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jobs.attempt import attempted
 from jobs.attribute import attributed, check_reader, keeps_silent
 from jobs.cast import remember_speakers
 from jobs.extract_work import RULES, CastNames, Task, extract_work, given_up, hear_work, rules_latest
 from jobs.shares import shares_of
 from jobs.spread import spread
 from jobs.stage import StageResult, say, write_latest
-from understudy.corpus import Work, find_works
+from understudy.corpus import Work, check_columns, find_works
 from understudy.errors import CorpusError, StoreError
 from understudy.persona import cast_entries, cast_entry_persona, check_answerers
 from understudy.recipe import AutoCastEntry, Recipe
@@ -44,6 +45,7 @@ CPUS = 1.0
 """Of one worker: parsing takes a core as long as it lasts."""
 
 
+@attempted("extract")
 def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
     """Extract every work of `recipe`'s corpus; works that did not change are skipped.
 
@@ -85,10 +87,14 @@ def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
 
 
 def works_of(recipe: Recipe) -> list[Work]:
-    """The recipe's texts; CorpusError where it has none and nothing else to make conversations of."""
+    """The recipe's texts.
+
+    CorpusError where it has none and nothing else to make conversations of; ColumnError for a column that is not there.
+    """
     works = find_works(recipe)
     if not works and not recipe.augment:
         raise CorpusError(f"{recipe.name}: the corpus is empty; add `corpus: [{{path: TEXT}}]`, or steps to `augment`")
+    check_columns(works)
     return works
 
 

@@ -15,20 +15,22 @@ records alone: memory does not grow with the journal.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
+import shutil
 import socket
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.locks import is_held, locked
 from jobs.records import Damage, Entry, frame, read_payload, scan
+from jobs.sweeping import drop, sweep
 from understudy.errors import MissingError
 from understudy.names import slug
 from understudy.store import Store, json_bytes
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 PART_BYTES = 32 << 20
 """A partition is at most about so large, so that sorting one fits anywhere."""
 MOST_PARTS = 4096
+MOST_LOOKS = 20
+"""At generations that another machine merges meanwhile."""
 INDEX_CACHE_BYTES = 64 << 20
 ORPHANS_WAIT_S = 20.0
 """Workers of a killed run end within seconds of it; longer is somebody else's work."""
@@ -82,18 +86,28 @@ class Journal:
 
     def current(self) -> Journal:
         """The journal with the generations that are in the store now."""
-        found: dict[str, dict[str, Any]] = {}
-        for key in self.store.keys(f"{self.prefix}/base"):
-            if key.endswith("/manifest.json"):
-                with suppress(MissingError):  # a merge of another run may take it away meanwhile
-                    found[key.split("/")[-2]] = self.store.get_json(key)
+        return self._listed()[0]
+
+    def _listed(self) -> tuple[Journal, list[str], list[str]]:
+        """(as `current`, generations without a manifest, generations that others have replaced)."""
+        keys, found, before = list[str](), dict[str, dict[str, Any]](), None
+        for _ in range(MOST_LOOKS):
+            keys = self.store.keys(f"{self.prefix}/base")
+            wanted, found = {key for key in keys if key.endswith("/manifest.json")}, {}
+            with suppress(MissingError):
+                found = {key.split("/")[-2]: self.store.get_json(key) for key in sorted(wanted)}
+            # Until two looks agree: one alone may have missed what replaces a generation that went under its eyes.
+            if wanted == before and len(found) == len(wanted):
+                break
+            before = wanted
         gone = {name for manifest in found.values() for name in manifest["replaces"]}
         kept = [
             Generation(name, one["bits"], one["records"], one["size_bytes"])
             for name, one in sorted(found.items())
             if name not in gone
         ]
-        return replace(self, generations=tuple(kept))
+        unfinished = {key.split("/")[-2] for key in keys} - found.keys()
+        return replace(self, generations=tuple(kept)), sorted(unfinished), sorted(gone & found.keys())
 
     def opened(self, run: str = "", wait_s: float = ORPHANS_WAIT_S) -> Journal:
         """The journal at the start of run `run`: what others left is collected and moved into a generation."""
@@ -102,7 +116,11 @@ class Journal:
             _wait_for_orphans(self.folder, run, wait_s)
             if not self.store.is_local:
                 self.collect(run)
-            return _compacted(self.current(), self.segments(run))
+            # First the segments: another machine may merge them just now, and then what it made is seen after.
+            segments = self.segments(run)
+            journal, unfinished, replaced = self._listed()
+            sweep(self.store, f"{self.prefix}/base", unfinished, replaced, live_folder(self.store))
+            return _compacted(journal, segments)
 
     def collect(self, run: str = "", keep: bool = False) -> None:
         """Send what killed writers left in this machine's spool to the store; `keep`: those of `run` stay here too."""
@@ -143,24 +161,14 @@ def finished(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*.seg")) if not is_held(path)]
 
 
-def is_held(path: Path) -> bool:
-    """Whether a living process of this machine holds the lock on `path`; False when there is no such file."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def run_lock(store: Store, run: str) -> Path:
     """The file that the driver of a run keeps locked; a run is named `<host>=<number>`."""
-    return local_root(store) / "calls" / ".live" / f"{run}.lock"
+    return live_folder(store) / f"{run}.lock"
+
+
+def live_folder(store: Store) -> Path:
+    """What belongs to the runs of now."""
+    return local_root(store) / "calls" / ".live"
 
 
 def host() -> str:
@@ -182,30 +190,18 @@ def _wait_for_orphans(folder: Path, run: str, wait_s: float) -> None:
         time.sleep(0.05)
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process of this machine at a time."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 # -- generations ------------------------------------------------------------------------------------------------------
 
 
 def _compacted(journal: Journal, segments: list[str]) -> Journal:
     """Finished segments, and generations that are due, as one new generation."""
-    sizes = [_size(journal, key) for key in segments]
     if not segments:
         return journal
-    if not any(sizes):
+    total = _size(journal, segments)
+    if not total:
         _drop(journal, segments)
-        return journal
+        return journal.current()
     due: list[Generation] = []
-    total = sum(sizes)
     for generation in reversed(journal.generations):
         if generation.size_bytes >= 2 * total:
             break
@@ -218,43 +214,40 @@ def _compacted(journal: Journal, segments: list[str]) -> Journal:
     parts = 1
     while parts < MOST_PARTS and parts * PART_BYTES < total:
         parts *= 2
-    made = _write_generation(journal, sources, parts.bit_length() - 1, [one.name for one in due])
+    _write_generation(journal, sources, parts.bit_length() - 1, [one.name for one in due])
     _drop(journal, segments)
     for one in due:
-        journal.store.delete(f"{journal.prefix}/base/{one.name}/manifest.json")
-        journal.store.delete_tree(f"{journal.prefix}/base/{one.name}")
-    kept = tuple(one for one in journal.generations if one not in due)
-    return replace(journal, generations=(*kept, made))
+        drop(journal.store, f"{journal.prefix}/base/{one.name}")
+    # Looked at anew: a source that was gone when it was read is in a generation that another machine made meanwhile.
+    return journal.current()
 
 
-def _write_generation(journal: Journal, sources: Sequence[str], bits: int, replaces: list[str]) -> Generation:
+def _write_generation(journal: Journal, sources: Sequence[str], bits: int, replaces: list[str]) -> None:
+    """One generation of all records in the sources, whose manifest makes it exist."""
     name = f"{time.time_ns():020d}-{os.urandom(3).hex()}"
     base = f"{journal.prefix}/base/{name}"
-    spill = local_root(journal.store) / "calls" / ".live" / f"{name}.parts"
+    spill = live_folder(journal.store) / f"{name}.parts"
     damage = Damage()
     records = size = 0
-    try:
-        _spill(journal, sources, bits, spill, damage)
-        for part in range(1 << bits):
-            path = spill / f"{part:04x}"
-            entries = _newest(scan(path.read_bytes(), damage)) if path.exists() else []
-            data, index = _sorted_part(entries)
-            journal.store.put(f"{base}/{part:04x}.rec", data)
-            journal.store.put(f"{base}/{part:04x}.idx", index)
-            records, size = records + len(entries), size + len(data)
-        manifest = {"bits": bits, "records": records, "size_bytes": size, "replaces": replaces, "damaged": damage.count}
-        journal.store.put(f"{base}/manifest.json", json_bytes(manifest))
-    finally:
-        for path in spill.glob("*"):
-            path.unlink()
-        with suppress(OSError):
-            spill.rmdir()
-    return Generation(name, bits, records, size)
+    spill.mkdir(parents=True, exist_ok=True)
+    with locked(spill / "held"):
+        try:
+            _spill(journal, sources, bits, spill, damage)
+            for part in range(1 << bits):
+                path = spill / f"{part:04x}"
+                entries = _newest(scan(path.read_bytes(), damage)) if path.exists() else []
+                data, index = _sorted_part(entries)
+                journal.store.put(f"{base}/{part:04x}.rec", data)
+                journal.store.put(f"{base}/{part:04x}.idx", index)
+                records, size = records + len(entries), size + len(data)
+        finally:
+            shutil.rmtree(spill, ignore_errors=True)
+    manifest = {"bits": bits, "records": records, "size_bytes": size, "replaces": replaces, "damaged": damage.count}
+    journal.store.put(f"{base}/manifest.json", json_bytes(manifest))
 
 
 def _spill(journal: Journal, sources: Sequence[str], bits: int, folder: Path, damage: Damage) -> None:
     """Every record of the sources into one file a partition, in bounded memory."""
-    folder.mkdir(parents=True, exist_ok=True)
     waiting: dict[int, list[bytes]] = {}
     held = 0
 
@@ -314,11 +307,10 @@ def _index_type() -> np.dtype:
     return np.dtype([("prefix", "<u8"), ("offset", "<u8"), ("length", "<u4")])
 
 
-def _size(journal: Journal, key: str) -> int:
-    path = journal.store.local_path(key)
-    if path is None:
-        return len(journal.store.get(key))
-    return path.stat().st_size if path.exists() else 0
+def _size(journal: Journal, segments: Sequence[str]) -> int:
+    """Bytes of the segments that are still there."""
+    there = journal.store.stored(f"{journal.prefix}/log")
+    return sum(there[key].size_bytes for key in segments if key in there)
 
 
 def _drop(journal: Journal, segments: Iterable[str]) -> None:
@@ -342,12 +334,19 @@ class Lookup:
         """Payload by key for those keys that are there and whole."""
         wanted = sorted(set(keys))
         with self._looking:  # batches look at the same time
-            try:
-                return self._find(wanted)
-            except MissingError:  # another run merged generations meanwhile
-                self.journal = self.journal.current()
-                self._indexes.clear()
-                return self._find(wanted)
+            for _ in range(MOST_LOOKS):
+                try:
+                    return self._find(wanted)
+                except MissingError:  # another run merged generations meanwhile
+                    self.journal = self.journal.current()
+                    self._indexes.clear()
+            return self._find(wanted)
+
+    def refresh(self) -> None:
+        """Look at the generations that are in the store now, too."""
+        with self._looking:
+            self.journal = self.journal.current()
+            self._indexes.clear()
 
     def _find(self, wanted: list[bytes]) -> dict[bytes, dict[str, Any]]:
         found: dict[bytes, dict[str, Any]] = {}

@@ -27,11 +27,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import stage as stages
-from jobs.caller import Caller, Plan, answered_already
+from jobs.caller import Caller, Plan
 from jobs.calls import Answer, Call
 from jobs.endpoint_calls import EndpointError
 from jobs.journal import Journal, host, is_held, run_lock
 from jobs.ledger import BudgetReached, Meter, line, summary
+from jobs.questions import answered_already
 from jobs.throttle import EndpointDownError
 from understudy.errors import RecipeError
 from understudy.recipe import Budget, Endpoint, Recipe

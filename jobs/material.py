@@ -38,6 +38,10 @@ def inputs_of(store: Store, sources: Sources, step: AnyStep, persona: str) -> di
             found[f"review:{work}"] = own.review[work]
     for unit, part in own.imported.items() if step.reads_lines else ():
         found[f"imported:{unit}"] = part.digest
+    if step.reads_lines and own.imported and persona in sources.overlay.personas():
+        changed = [[a.conversation_id, b.conversation_id, do] for a, b, do in _decided(sources, persona) if do]
+        if changed := [one for one in changed if one[2] == "drop" or one[0] != one[1]]:
+            found["review:imported"] = digest_of(changed)
     return found
 
 
@@ -74,15 +78,21 @@ def _whole(store: Store, key: str) -> str:
 
 def _imported(sources: Sources, persona: str, config: CurateConfig) -> Iterator[Conversation]:
     """Conversations that somebody made for the persona, but for those that curate may hold out."""
-    offers = (offer for offer in sources.offers(persona) if offer.source == "imported")
-    read = (conversation_or_reason(offer.row) for offer in offers)
-    found = sorted(
-        (drawn(config.seed, one.conversation_id), one.conversation_id, one) for one in read if not isinstance(one, str)
-    )
+    # As decided: an edited one has another id, by which curate draws.
+    left = (after for _, after, do in _decided(sources, persona) if do != "drop")
+    found = sorted((drawn(config.seed, one.conversation_id), one.conversation_id, one) for one in left)
     # Where no share is held out, the first may be: something has to be.
     for position, (draw, _, one) in enumerate(found):
         if draw >= config.heldout and (position or len(found) == 1):
             yield one
+
+
+def _decided(sources: Sources, persona: str) -> list[tuple[Conversation, Conversation, str]]:
+    """The persona's imported conversations as they came and as a person decided, with `keep`, `drop`, `edit` or ""."""
+    offers = (offer for offer in sources.offers(persona) if offer.source == "imported")
+    read = [one for offer in offers if not isinstance(one := conversation_or_reason(offer.row), str)]
+    decided, _ = sources.overlay.apply_to_conversations(read, persona)
+    return [(before, after, do) for before, (after, do) in zip(read, decided, strict=True)]
 
 
 def language_of(step: AnyStep, persona: Persona, said: Sequence[str]) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from jobs.augment_calls import call_of
-from jobs.caller import key_at
 from jobs.calls import Call
 from jobs.curate_sources import Sources
 from jobs.embedded import identity_here
@@ -19,6 +18,7 @@ from jobs.journal import Journal, Lookup
 from jobs.llm import endpoints_of
 from jobs.material import material_of
 from jobs.plan_asking import Asking, seconds_at
+from jobs.questions import key_at
 from jobs.records import Damage, read_payload, scan
 from jobs.report_tables import Made
 from understudy.augmentation.card_fields import LISTS

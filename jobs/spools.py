@@ -81,9 +81,4 @@ class Lost:
         ]
         if due:
             self._read_at.update(dict.fromkeys(due, now))
-            await asyncio.to_thread(self._read, due)
-
-    def _read(self, names: Sequence[str]) -> None:
-        for journal in self.caller.plan.journals:
-            with suppress(StoreError):  # then they are asked again
-                self.caller.peers[journal.model].read_sent(journal, names)
+            await asyncio.to_thread(self.caller.look_for, due)

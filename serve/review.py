@@ -30,6 +30,7 @@ from understudy.reviewing.room import Room
 HOST = "127.0.0.1"
 PAGE = Path(__file__).parent / "review.html"
 MOST_BODY_BYTES = 1 << 20
+MOST_NAME = 64
 STARTS_IN_S = 30.0
 HEADERS = {
     "Cache-Control": "no-store",
@@ -60,7 +61,7 @@ class Desk:
         with self.lock:
             if what == "about":
                 self.room.refresh()
-                return self.room.about()
+                return self.room.about(_page_of(query))
             if what == "context":
                 return self.room.context(query.get("at", ""))
             if what == "cards":
@@ -72,16 +73,17 @@ class Desk:
 
     def post(self, what: str, given: Mapping[str, Any]) -> Any:
         """decide, undo or accept."""
+        on = _page_of(given)
         with self.lock:
             if what == "undo":
-                return {"undone": self.room.undo(), "undo": self.room.undoable}
+                return {"undone": self.room.undo(on), "undo": self.room.undoable(on)}
             if what == "accept":
                 return accept(self.room.store, self.room.recipe, self._cast(), given)
             kind, place, do = (given.get(name) for name in ("kind", "at", "do"))
             if kind not in ("lines", "samples") or not isinstance(place, str) or not isinstance(do, str):
                 raise InputError("a decision needs kind (lines or samples), at and do")
             rest = {name: given[name] for name in ("speaker", "text", "messages") if name in given}
-            return {"row": self.room.decide(kind, place, do, **rest), "undo": self.room.undoable}
+            return {"row": self.room.decide(kind, place, do, on, **rest), "undo": self.room.undoable(on)}
 
     def _cast(self) -> dict[str, Any]:
         return {persona.name: persona for persona in self.room.cast}
@@ -90,6 +92,14 @@ class Desk:
         found = drafts(self.room.store, self.room.recipe, self._cast())
         cited = {line for card in found for f in card["fields"] for c in f["citations"] for line in c["lines"]}
         return {"cards": found, "lines": self.room.cited(cited)}
+
+
+def _page_of(given: Mapping[str, Any]) -> str:
+    """What the page calls itself: several may be open on one room, and each takes back its own decisions."""
+    name = given.get("page", "")
+    if not isinstance(name, str) or len(name) > MOST_NAME:
+        raise InputError(f"page must be a text of at most {MOST_NAME} characters")
+    return name
 
 
 def _filter(query: Mapping[str, str]) -> Filter:

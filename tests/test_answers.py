@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from understudy.answers import correction, read_answer, response_format, schema_problem, with_schema
+from understudy.answers import (
+    CUT,
+    correction,
+    read_answer,
+    read_cut_answer,
+    response_format,
+    schema_problem,
+    with_schema,
+)
 
 SCHEMA = {
     "type": "object",
@@ -53,6 +61,49 @@ def test_no_reply_breaks_the_reader(text: str):
     value, problem = read_answer(text, SCHEMA)
     assert bool(problem) == (value is None)
     read_answer('{"name": ' + text, SCHEMA)
+
+
+LIST = {"type": "array", "items": {"type": "object", "required": ["say", "tags"]}}
+TALK = {"type": "object", "properties": {"turns": {"type": "array"}}, "required": ["turns"]}
+WHOLE = [{"say": 'a "b" \\ [c', "tags": [1, [2]]}, {"say": "d", "tags": []}, {"say": "e", "tags": ["f"]}]
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "value"),
+    [
+        ('{"name": "Adam", "lines": [1, 2]}\n\nThis is because', SCHEMA, {"name": "Adam", "lines": [1, 2]}),
+        ('<think>[3]</think>```json\n{"name": "Adam", "lines": [1, 25', SCHEMA, {"name": "Adam", "lines": [1]}),
+        ('{"name": "Adam", "lines": [1], "more": "half a sen', SCHEMA, {"name": "Adam", "lines": [1]}),
+        ('{"name": "Adam the', SCHEMA, None),
+        ('{"lines": [1, 2', SCHEMA, None),
+        ('<think>Perhaps {"name": "Adam"}? Or rather', SCHEMA, None),
+        ("[", LIST, None),
+        ("and then he", LIST, None),
+        ('{"turns": ["one", "two", "thr', TALK, {"turns": ["one", "two"]}),
+        ('{"turns": [{"a": 1}, {"a": [2', TALK, {"turns": [{"a": 1}]}),
+        ('{"turns": [1, }', TALK, None),
+    ],
+)
+def test_of_a_cut_reply_only_what_is_whole_counts(text: str, schema: dict, value: object):
+    assert read_cut_answer(text, schema) == ((None, CUT) if value is None else (value, ""))
+
+
+def test_a_list_cut_anywhere_keeps_its_finished_elements_and_no_other():
+    whole = json.dumps(WHOLE)
+    for end in range(len(whole) + 1):
+        value, problem = read_cut_answer(whole[:end], LIST)
+        assert value == (WHOLE[: len(value)] if value else None)
+        assert (problem == CUT) == (value is None)
+        done = sum(end >= len(json.dumps(WHOLE[:n])) - 1 for n in (1, 2, 3))
+        assert len(value or ()) == done
+
+
+@given(st.text())
+@settings(max_examples=200, deadline=None)
+def test_no_cut_reply_breaks_the_reader(text: str):
+    for begun in ("", '{"name": "', '{"name": "a", "lines": [', "[[", "```json\n"):
+        value, problem = read_cut_answer(begun + text, SCHEMA)
+        assert (problem == CUT) == (value is None)
 
 
 def test_a_schema_with_a_bad_pattern_or_an_outside_reference_is_named_and_never_fetched():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from understudy.corpus import decode, find_files, find_works, load, work_names
-from understudy.errors import CorpusError, InputError
+from jobs.extract import run_extract
+from understudy.corpus import check, check_columns, decode, find_files, find_works, load, work_names
+from understudy.errors import ColumnError, CorpusError, InputError
 from understudy.names import is_name
 from understudy.recipe import CorpusEntry, Recipe
 
@@ -114,3 +118,33 @@ def test_files_of_one_name_have_the_same_ids_wherever_their_folder_lies(root: st
     assert names[:4] == ["x.txt", "x.md", "b-sawyer", "c-sawyer"]
     assert names[4:6] == ["e-long-7a3bf4eb", "e-long-b58d52e9"]
     assert names[6:] == ["y", "g-y"]
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """The same two rows as JSON Lines, CSV and Parquet."""
+    rows = [{"body": "ADA: Yes.\nBO: No.\n", "by": "x"}] * 2
+    (folder / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "t.csv").write_text('body,by\n"ADA: Yes.",x\n"BO: No.",y\n')
+    pq.write_table(pa.Table.from_pylist(rows), folder / "t.parquet")
+    return {name: f"t.{name}" for name in ("jsonl", "csv", "parquet")}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("wrong", [{"column": "bdoy"}, {"column": "body", "speaker_column": "speaker"}, {}])
+def test_a_wrong_column_is_refused_in_one_line_before_anything_starts(
+    tmp_path: Path, form: str, wrong: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.runtime.start", lambda *_, **__: pytest.fail("a cluster was started"))
+    path = tables(tmp_path)[form]
+    recipe = Recipe.model_validate(
+        {"name": "r", "corpus": [{"path": path, **wrong}], "cast": [{"name": "ada"}], "folder": str(tmp_path)}
+    )
+    with pytest.raises(ColumnError, match=rf"t\.{form}: (has no column|is a table; name).* body, by") as caught:
+        run_extract(recipe)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ColumnError) as checked:
+        check(find_works(recipe)[0])
+    assert str(checked.value) == str(caught.value)
+    good = recipe.model_copy(update={"corpus": (CorpusEntry(path=path, column="body", speaker_column="by"),)})
+    check_columns(find_works(good))

@@ -14,15 +14,21 @@ import pytest
 from test_cleaning import malformed_rows
 from test_conversation import play
 
+from jobs.attempt import attempted, unfinished
 from jobs.curate import run_curate
+from jobs.curate_sources import sources_of
+from jobs.extract import run_extract
+from jobs.material import inputs_of, material_of
 from jobs.near_duplicates import bands_of
 from jobs.stage import Unit, read_latest, write_latest
+from understudy.augmentation.steps import QuestionsStep
 from understudy.cleaning.near import band_hashes
 from understudy.cleaning.overlap import HeldOut
 from understudy.conversation import Conversation, Message, Provenance, conversation_id
 from understudy.dataset import conversations_table, lines_table, persona_view, read_conversations, schemas
-from understudy.errors import InputError, PersonaError
-from understudy.overlay import Overlay, add, on_conversation, on_line
+from understudy.errors import CorpusError, InputError, PersonaError
+from understudy.overlay import Overlay, add, on_conversation, on_line, read
+from understudy.persona import Persona
 from understudy.recipe import CurateConfig, Recipe, load
 from understudy.record import rows_digest, table_digest
 from understudy.samples import General, Offer, Setting, assemble
@@ -336,6 +342,62 @@ def test_a_line_given_to_somebody_else_is_learned_there_and_stale_decisions_are_
     assert [one["reason"] for one in details["review"]["stale"]] == ["changed"]
 
 
+def test_decisions_of_a_work_a_persona_or_a_conversation_that_is_gone_are_told_and_nothing_is_deleted(tmp_path, capsys):
+    recipe = production(tmp_path)
+    store = Store.open(tmp_path / "store")
+    rows = cast_rows()
+    extracted(store, "w", rows)
+    imported(store, "chats", talks(10, 2, persona="adam"))
+    add(store, "jug", [on_line(rows, 1, "edit", text="A word of my own."), on_line(rows, 2, "drop")])
+    known, strange = talks(10, 2, persona="adam")[0], talks(1, 4, persona="frosch")[0]
+    add(store, "jug", [on_conversation(known, "drop"), on_conversation(strange, "keep")])
+    before = run_curate(recipe)
+    assert before.details["review"]["personas"] == {"frosch": 1}
+    assert not before.details["review"]["works"]
+    assert "review" in before.counts["adam"]
+    capsys.readouterr()
+    renamed = [{**row, "work": "x", "line_id": row["line_id"].replace("w:", "x:")} for row in rows]
+    store.delete("runs/jug/extract/latest.json")
+    extracted(store, "x", renamed)
+    imported(store, "chats", talks(10, 3, persona="adam"))
+    after = run_curate(recipe)
+    said = capsys.readouterr().err
+    assert "review: 2 decisions of works that are not in this corpus any more: w (2)\n" in said
+    assert "review: 1 decision about conversations of personas who are not in this cast any more: frosch (1)" in said
+    assert "review: 1 decision about conversations that are not there any more: adam (1)" in said
+    assert after.details["review"]["works"] == after.counts["adam"]["review"]["lost_works"] == {"w": 2}
+    again = run_curate(recipe)
+    assert again.skipped
+    assert again.details == after.details
+    assert len(read(store, "jug").decisions) == 4
+
+
+def test_what_an_extract_left_that_failed_since_is_used_but_said_and_recorded(tmp_path, capsys):
+    recipe = production(tmp_path)
+    store = Store.open(tmp_path / "store")
+    extracted(store, "w", cast_rows())
+    assert "unfinished" not in run_curate(recipe).details
+    with pytest.raises(CorpusError, match="no file matches"):
+        run_extract(recipe)
+    capsys.readouterr()
+    result = run_curate(recipe)
+    said = "the last extract did not end (corpus *.txt: no file matches this pattern in"
+    assert f"curate    {said}" in capsys.readouterr().err
+    assert result.skipped
+    assert result.details["unfinished"]["extract"].endswith("run `understudy extract` with this recipe")
+    assert run_curate(recipe, force=True).counts["eve"]["unfinished"]["extract"].startswith(said)
+    seen = []
+
+    @attempted("extract")
+    def killed_or_done(recipe: Recipe) -> Any:
+        seen.append(unfinished(store, "jug", "extract"))
+
+    killed_or_done(recipe)
+    assert "it was ended from outside" in seen[0]
+    assert "unfinished" not in run_curate(recipe).details
+    assert not store.exists("runs/jug/extract/attempt.json")
+
+
 def test_a_decision_about_a_row_of_a_table_counts_like_any_other(tmp_path):
     recipe = production(tmp_path)
     store = Store.open(tmp_path / "store")
@@ -395,6 +457,36 @@ def test_rows_with_holes_in_a_table_are_set_aside_by_one_persona_alone(tmp_path)
     assert counts["adam"]["dropped"]["malformed"] == 8
     assert "malformed" not in counts["eve"]["dropped"]
     assert kept == [20, 21]
+
+
+def test_a_step_sees_imported_conversations_as_decided_and_none_that_curate_holds_out(tmp_path):
+    recipe = production(tmp_path)
+    store = Store.open(tmp_path / "store")
+    given = talks(40, 2, persona="adam")
+    imported(store, "chats", given)
+    step = QuestionsStep(kind="questions", name="q")
+    adam = Persona(name="adam", display_name="Adam")
+
+    def seen() -> tuple[dict[str, str], set[str]]:
+        sources = sources_of(store, recipe, recipe.cast)  # type: ignore[arg-type]
+        material = material_of(sources, adam, step, recipe)
+        return inputs_of(store, sources, step, "adam"), {one.messages[-1].content for one in material.imported}
+
+    inputs, before = seen()
+    others = [one.messages[-1].content for one in talks(20, 9)]
+    edits = [on_conversation(one, "edit", messages={"1": text}) for one, text in zip(given, others, strict=False)]
+    shown = next(one for one in given[20:] if one.messages[-1].content in before)
+    add(store, "jug", [*edits, on_conversation(shown, "drop")])
+    changed, after = seen()
+    assert changed.keys() - inputs.keys() == {"review:imported"}
+    assert shown.messages[-1].content not in after
+    run_curate(recipe, ("adam",))
+    held = set(learned(curated(store, "adam"), "heldout"))
+    assert held & set(others), "an edited conversation is drawn anew"
+    assert after & set(others)
+    assert not held & after
+    add(store, "jug", [on_conversation(given[-1], "keep")])
+    assert seen() == (changed, after)
 
 
 def test_general_dialogue_of_a_file_is_mixed_by_share_and_its_rights_are_kept(tmp_path):

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from cluster import runtime
-from jobs.caller import key_at
 from jobs.calls import Answer, Call
 from jobs.embedded import base_of
 from jobs.llm import Service, answer_all, answer_rows, each
+from jobs.questions import key_at
 from understudy.errors import BaseError, RecipeError
 from understudy.recipe import Endpoint, Recipe
 from understudy.store import Store
@@ -87,7 +87,7 @@ def test_the_embedded_model_answers_each_call_once_within_its_schema_and_a_secon
     finally:
         runtime.stop()
     assert [bool(answer.reason) for answer in first] == [False] * 6 + [True] * 2, [one.reason for one in first]
-    assert "length limit" in first[6].reason
+    assert "cut at max_tokens" in first[6].reason
     assert "wizardry" in first[7].reason
     assert first[0].text != first[3].text, "another draw is another sample"
     for answer in first[4:6]:

@@ -13,13 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from obstore.store import MemoryStore
 
 from jobs import journal as journals
-from jobs import peers, records
+from jobs import peers, records, sweeping
+from jobs.caller import Caller, Plan
+from jobs.calls import Call
 from jobs.journal import Journal, Lookup, finished, is_held, local_root
+from jobs.locks import locked
+from jobs.questions import question_key
 from jobs.records import Damage, Writer, frame, pack_payload, read_payload, scan
 from jobs.spools import collect_here
+from tests.endpoint import echo, endpoint
 from understudy.errors import StoreError
+from understudy.recipe import Endpoint
 from understudy.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -251,6 +258,159 @@ def test_another_machine_sends_its_spool_and_keeps_what_the_run_still_looks_into
     here = remote.folder
     monkeypatch.setattr(Journal, "folder", here.parent / "nothing-here")
     assert len(Lookup(remote.opened()).find(map(key_of, range(40)))) == 40, "the driver's machine has no such spool"
+
+
+class Turns:
+    """Threads take their steps at the store one by one, a few or many in a row, in an order that a seed decides."""
+
+    def __init__(self, seed: int, names: set[str]):
+        self.random, self.alive, self.changed = random.Random(seed), names, threading.Condition()
+        self.next, self.row = self.random.choice(sorted(names)), 1
+
+    def step(self) -> None:
+        with self.changed:
+            name = threading.current_thread().name
+            if name in self.alive:
+                self.changed.wait_for(lambda: self.next == name)
+                self._choose()
+
+    def end(self) -> None:
+        with self.changed:
+            self.alive.discard(threading.current_thread().name)
+            self._choose()
+
+    def _choose(self) -> None:
+        self.row -= 1
+        if self.row <= 0 or self.next not in self.alive:
+            self.next, self.row = self.random.choice(sorted(self.alive or {""})), self.random.choice((1, 3, 9, 99))
+        self.changed.notify_all()
+
+
+def records_of(numbers: range) -> bytes:
+    return b"".join(frame(key_of(number), pack_payload(reply(number))) for number in numbers)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_machines_that_merge_one_journal_at_once_and_a_reader_beside_them_see_every_record(
+    tmp_path: Path, monkeypatch, seed: int
+):
+    monkeypatch.setattr(journals, "local_root", lambda store: tmp_path / threading.current_thread().name)
+    monkeypatch.setattr(journals, "PART_BYTES", 2000)
+    store = Store("s3://nowhere/s")
+    store.__dict__["_objects"] = MemoryStore()
+    store.put("calls/m/log/old=1.w.000000.seg", records_of(range(40)))
+    first = Journal(store, "m").opened()
+    for number in range(40, 70, 5):
+        store.put(f"calls/m/log/old={number}.w.000000.seg", records_of(range(number, number + 5)))
+    turns = Turns(seed, {"a", "b", "c", "reader"})
+    for name in ("put", "get", "get_ranges", "keys", "stored", "delete"):
+        whole = getattr(Store, name)
+        monkeypatch.setattr(Store, name, lambda *given, _do=whole, **more: (turns.step(), _do(*given, **more))[1])
+    seen: dict[str, int] = {}
+
+    def merging() -> None:
+        try:
+            view = Journal(store, "m").opened(wait_s=0)
+            seen[threading.current_thread().name] = len(Lookup(view).find(map(key_of, range(70))))
+        finally:
+            turns.end()
+
+    def reading() -> None:
+        try:
+            seen["reader"] = min(len(Lookup(first).find(map(key_of, range(40)))) for _ in range(3))
+        finally:
+            turns.end()
+
+    threads = [threading.Thread(target=merging, name=name) for name in ("a", "b", "c")]
+    threads.append(threading.Thread(target=reading, name="reader"))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {"a": 70, "b": 70, "c": 70, "reader": 40}
+    assert len(Lookup(Journal(store, "m").opened()).find(map(key_of, range(70)))) == 70
+
+
+KILLED = """
+import os, sys
+from jobs.journal import Journal
+from understudy.store import Store
+method, end = sys.argv[2:]
+whole = getattr(Store, method)
+def killed(self, key, *rest):
+    if key.endswith(end):
+        os.kill(os.getpid(), 9)
+    return whole(self, key, *rest)
+setattr(Store, method, killed)
+Journal(Store(sys.argv[1]), "m").opened()
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "end"),
+    [("put", "0000.idx"), ("put", "manifest.json"), ("delete", ".seg"), ("delete", "manifest.json"), ("keys", "")],
+)
+def test_a_killed_merge_loses_nothing_and_the_next_ones_leave_nothing_of_it(tmp_path: Path, monkeypatch, method, end):
+    journal = Journal(Store.open(tmp_path), "m").opened()
+    write(journal, range(60)).close()
+    old = journal.opened().generations
+    write(journal, range(60, 200), "test=2.w").close()
+    end = end or old[0].name  # it deletes what lies there
+    child = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), method, end], cwd=ROOT, check=False)
+    assert child.returncode == -signal.SIGKILL
+    base, live = tmp_path / "calls" / "m" / "base", tmp_path / "calls" / ".live"
+    assert len(list(base.iterdir())) == 2
+    assert len(Lookup(journal.opened()).find(map(key_of, range(200)))) == 200
+    monkeypatch.setattr(sweeping, "SAFE_S", 0.0)
+    opened = journal.opened()
+    assert {path.name for path in base.iterdir()} == {one.name for one in opened.generations}
+    assert not list(live.glob("*.parts"))
+    assert len(Lookup(opened).find(map(key_of, range(200)))) == 200
+
+
+def test_what_another_machine_may_be_writing_just_now_is_left_alone(journal: Journal):
+    base = f"{journal.prefix}/base"
+    young, old = (f"{time.time_ns() - age:020d}-abcdef" for age in (3600 * 10**9, 3 * 86400 * 10**9))
+    for name in (young, old, "of-unknown-age"):
+        journal.store.put(f"{base}/{name}/0000.rec", b"x")
+    spills = local_root(journal.store) / "calls" / ".live"
+    for name in (young, old):
+        (spills / f"{name}.parts").mkdir(parents=True)
+    held = spills / f"{old[:-1]}0.parts"
+    held.mkdir()
+    with locked(held / "held"):
+        journal.opened()
+        assert held.exists()
+    assert journal.store.keys(base) == [f"{base}/{young}/0000.rec", f"{base}/of-unknown-age/0000.rec"]
+    assert sorted(path.name for path in spills.glob("*.parts")) == sorted([held.name, f"{young}.parts"])
+    journal.opened()
+    assert not held.exists()
+
+
+def test_what_a_lost_process_sent_is_found_also_after_another_machine_merged_it(remote: Journal):
+    calls = [Call(({"role": "user", "content": f"question {number}"},)) for number in range(20)]
+
+    async def report(*_: Any) -> tuple[float, str]:
+        return 99.0, ""
+
+    with endpoint(echo) as url:
+        served = Endpoint(base_url=str(url), model="m")
+        plan = Plan("s", "head=1", (("main", served),), (remote,), limited=False)
+        writer = Writer(remote.store, remote.prefix, remote.folder, "head=1.w7-lost")
+        for call in calls:
+            answer = {"text": "Said before.", "reason": "", "in": 1, "out": 1}
+            writer.append(bytes.fromhex(question_key(plan, call)[1]), answer, lambda _: None)
+        writer.close()
+        caller = Caller(plan, report, "w8")
+        try:
+            assert len(remote.opened("other=1").generations) == 1
+            caller.look_for(["w7-lost"])
+            looked_up_before: dict[str, dict[str, Any]] = {}
+            answers = caller.submit(calls, looked_up_before).result()
+        finally:
+            caller.close()
+        assert url.counts()["received"] == 0
+    assert {answer.text for answer in answers} == {"Said before."}
 
 
 def test_who_gets_the_rows_of_a_process_lost_with_its_machine_finds_what_it_sent(remote: Journal, monkeypatch):

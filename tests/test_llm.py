@@ -129,6 +129,29 @@ def test_a_bad_structured_answer_gets_one_correction_and_is_then_set_aside_with_
     assert service.ledger()["set_aside"] == 1
 
 
+def test_a_structured_reply_cut_at_its_limit_is_asked_no_second_time_and_keeps_what_is_whole(tmp_path: Path):
+    talk = {"type": "object", "properties": {"turns": {"type": "array"}}, "required": ["turns"]}
+    said = {"question 0": '{"turns": ["One.", "Two.", "And th', "question 1": '{"turns": ["Half a sent'}
+
+    def script(messages: Any, request: Any) -> Any:
+        content, reason = said.get(messages[0]["content"]), "length"
+        if content is None:
+            content, reason = '{"turns": [', "content_filter"
+        return {"status": 200, "body": {"choices": [{"finish_reason": reason, "message": {"content": content}}]}}
+
+    with endpoint(script) as url:
+        service = service_of(url, tmp_path)
+        answers = answer_all(service, calls(3, schema=talk))
+        again = answer_all(service_of(url, tmp_path), calls(3, schema=talk))
+        assert url.counts()["received"] == 3
+    assert [answer.value for answer in answers] == [{"turns": ["One.", "Two."]}, None, None]
+    assert answers[1].reason == "cut at max_tokens: raise it, or ask for less"
+    assert "filter" in answers[2].reason
+    assert [answer.text for answer in answers[:2]] == list(said.values())
+    assert [(a.text, a.value, a.reason) for a in again] == [(a.text, a.value, a.reason) for a in answers]
+    assert service.ledger()["corrections"] == 0
+
+
 def test_a_run_killed_before_the_correction_goes_on_with_it(tmp_path: Path):
     with endpoint(lambda m, r: {"n": 1} if len(m) > 1 else "no", latency_s=0) as url:
         service = service_of(url, tmp_path, budget={"requests": 1})
@@ -208,7 +231,7 @@ def test_a_key_that_no_header_can_hold_is_said_in_one_line_and_never_shown(tmp_p
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        ({"finish_reason": "length", "message": {"content": "and then he"}}, "length limit"),
+        ({"finish_reason": "length", "message": {"content": "and then he"}}, "cut at max_tokens: raise it"),
         ({"finish_reason": "content_filter", "message": {"content": "well"}}, "filter"),
         ({"finish_reason": "stop", "message": {"content": "", "refusal": "I cannot do that"}}, "I cannot do that"),
         ({"finish_reason": "stop", "message": {"content": None}}, "empty"),

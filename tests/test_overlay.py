@@ -158,6 +158,17 @@ def test_conversations_are_kept_edited_and_dropped_by_what_they_say():
         on_conversation(chats[0], "fix")
 
 
+def test_what_two_personas_say_alike_is_decided_for_each_alone():
+    adam, eve = said(), replace(said(), persona="eve")
+    overlay = Overlay((on_conversation(adam, "drop"), on_conversation(eve, "keep")))
+    assert [verdict for _, verdict in overlay.apply_to_conversations([adam, eve])[0]] == ["drop", "keep"]
+    only = Overlay((on_conversation(adam, "drop"),))
+    assert [verdict for _, verdict in only.apply_to_conversations([adam, eve])[0]] == ["drop", ""]
+    assert overlay.conversations_digest("adam") == only.conversations_digest("adam") != ""
+    assert overlay.conversations_digest("eve") != only.conversations_digest("eve") == ""
+    assert overlay.lost_personas({"eve"}) == {"adam": 1}
+
+
 def test_what_is_stored_comes_back_in_order_and_bad_entries_are_named(tmp_path):
     store = Store.open(tmp_path)
     assert read(store, "jug") == Overlay()
@@ -195,6 +206,7 @@ def test_people_who_decide_at_the_same_time_lose_nothing(tmp_path):
         {"start": "5"},
         {"persona": 5},
         {"kind": "conversation", "do": "fix"},
+        {"kind": "conversation", "persona": None},
         {"messages": {"0": 5}},
     ],
 )

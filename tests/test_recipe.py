@@ -73,6 +73,15 @@ def test_overrides_reach_cast_entries_by_name_and_are_typed_by_the_field(tmp_pat
         ("name: a\nsweep: {2001-01-01: 1}", "key datetime.date(2001, 1, 1) in sweep: is not text"),
         ("name: a\nmodel: {template_kwargs: {0: x}}", "key 0 in model.template_kwargs: is not text"),
         ("name: a\nsweep: &a {x: *a}", "sweep.x: a YAML alias stands within its own value"),
+        (
+            "name: a\nendpoints: {main: {base_url: 'https://ada:secret@h/v1', model: m}}",
+            "endpoints.main: base_url holds a user or a password; put the key into what api_key_env names",
+        ),
+        ("name: a\nendpoints: {main: {base_url: 'ada:secret@h/v1', model: m}}", "holds a user or a password"),
+        (
+            "name: a\nendpoints: {main: {engine: vllm, base_url: 'http://h/v1', model: m}}",
+            "endpoints.main: base_url is a server's, and `engine: vllm` runs the model itself; remove one of them",
+        ),
         ("name: a\nsweep: {x: " + "[" * 5000 + "]" * 5000 + "}", ":2: is nested 65 deep"),
         ('name: a\nstore: "\\ud800"', "recipe.yaml: "),
         ("name: a\naugment: [{name: b}]", "augment.b.kind is missing; add one of style, matrix"),
@@ -109,7 +118,14 @@ def test_bad_recipes_are_refused_in_one_line_with_file_and_remedy(tmp_path, text
     message = str(caught.value)
     assert words in message
     assert str(path) in message
+    assert "secret" not in message
     assert "\n" not in message
+
+
+def test_an_address_with_an_at_sign_behind_the_host_is_a_good_one(tmp_path):
+    for address in ("https://h/client/@cf/v1", "http://h:8000/v1?user=a@b"):
+        recipe = load(written(tmp_path, f"name: a\nendpoints: {{main: {{base_url: '{address}', model: m}}}}"))
+        assert recipe.endpoints["main"].base_url == address
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -114,6 +115,35 @@ def test_undo_goes_back_to_what_was_decided_before(made, page):
     assert decided(made).apply_to_lines(lines_of(made))[0] == lines_of(made)
 
 
+def test_undo_takes_back_what_was_decided_on_this_page_and_leaves_what_others_decided(made, page):
+    lamp, bread = row_of(page, "good lamp")["at"], row_of(page, "any bread")["at"]
+    page.ask("decide", {"kind": "lines", "at": lamp, "do": "drop", "page": "mine"})
+    page.ask("decide", {"kind": "lines", "at": bread, "do": "drop", "page": "other"})
+    assert page.ask("about", page="mine")["undo"] == 1
+    assert page.ask("undo", {"page": "mine"}) == {"undone": True, "undo": 0}
+    assert row_of(page, "good lamp")["status"] == ""
+    assert row_of(page, "any bread")["status"] == "drop"
+    assert not page.ask("undo", {"page": "mine"})["undone"]
+    assert not page.ask("undo", {})["undone"]
+    assert page.refused("undo", {"page": 3}) == 400
+
+
+def test_undo_of_a_line_that_somebody_else_decided_on_since_leaves_their_word(made, page):
+    recipe, store = made
+    at = row_of(page, "any bread")["at"]
+    page.ask("decide", {"kind": "lines", "at": at, "do": "edit", "text": "Any bread?"})
+    other = Room(store, recipe, "bo")
+    other.decide("lines", at, "edit", text="Any cheese?")
+    other.decide("lines", row_of(page, "good lamp")["at"], "keep")
+    assert page.ask("undo", {})["undone"]
+    assert row_of(page, "Any cheese?")["at"] == at
+    assert [one.who for one in decided(made).decisions if one.text == "Any cheese?"] == ["bo", "bo"]
+    assert other.undo()
+    assert other.undo()
+    assert Room(store, recipe).line(at)["status"] == ""
+    assert not other.undo()
+
+
 def test_decisions_show_again_after_another_extraction_that_moved_the_lines(made, page):
     page.ask("decide", {"kind": "lines", "at": row_of(page, "good lamp")["at"], "do": "drop"})
     recipe, store = made
@@ -124,6 +154,17 @@ def test_decisions_show_again_after_another_extraction_that_moved_the_lines(made
     dropped = room.lines(Filter(status="drop"), None, 50)["rows"]
     assert [row["text"] for row in dropped] == ["Then it is a good lamp."]
     assert room.about()["stale"] == 0
+
+
+def test_decisions_of_a_renamed_work_are_named_on_the_page(made, page):
+    recipe, store = made
+    page.ask("decide", {"kind": "lines", "at": row_of(page, "good lamp")["at"], "do": "drop"})
+    assert page.ask("about")["lost_works"] == {}
+    moved = [replace(one, work="old play") for one in decided(made).decisions]
+    overlay.add(store, recipe.name, [*moved, replace(moved[0], kind="conversation", persona="ada", digest="f" * 16)])
+    about = page.ask("about")
+    assert about["lost_works"] == {"old play": 1}
+    assert about["stale"] == 1
 
 
 def test_filters_and_pages_pass_every_line_once(tmp_path):

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import socket
 import uuid
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from understudy.errors import InputError, MissingError, StoreError
+from understudy.corpus import find_files
+from understudy.errors import AccessError, CorpusError, InputError, MissingError, StoreError, UnderstudyError
+from understudy.reading.source import opened
 from understudy.record import Record, fingerprint, read_record, rows_digest, table_digest, write_record
 from understudy.store import Store
 
@@ -84,10 +92,75 @@ def test_a_record_makes_an_output_exist_and_a_newer_one_is_refused(store):
         read_record(store, key)
 
 
-def test_a_bucket_that_is_not_there_is_one_line(s3):
-    with pytest.raises(StoreError, match="bucket") as caught:
-        Store.open("s3://nobody-made-this/x").put("a", b"b")
+def said_of(call: Callable[[], object], kind: type[UnderstudyError]) -> str:
+    """What an error says, which must be of just this kind and one line."""
+    with pytest.raises(kind) as caught:
+        call()
+    assert type(caught.value) is kind
     assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_bucket_that_is_not_there_is_one_line(s3):
+    lost = Store.open("s3://nobody-made-this/x")
+    for call in (lambda: lost.put("a", b"b"), lambda: lost.get("a"), lost.keys):
+        assert "the bucket does not exist; create it or name another" in said_of(call, AccessError)
+    assert "the bucket does not exist" in said_of(lambda: find_files("s3://nobody-made-this/*.txt"), CorpusError)
+    assert AccessError.exit_code == 2
+
+
+@pytest.fixture
+def refusing(monkeypatch) -> Iterator[str]:
+    """A server that answers everything with 403, and an environment that names it for S3."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(403)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_PUT = do_GET  # noqa: N815 - the base class's name
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    Thread(target=server.serve_forever, daemon=True).start()
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", url)
+    yield url
+    server.shutdown()
+    server.server_close()
+
+
+def test_missing_and_refused_credentials_and_a_wrong_address_say_what_to_set(refusing, monkeypatch):
+    store = Store.open("s3://stage/x")
+    said = said_of(lambda: store.put("a", b""), AccessError)
+    assert f"s3://stage/x/a: there are no credentials for {refusing}; set AWS_ACCESS_KEY_ID and" in said
+    said = said_of(lambda: find_files("s3://stage/x/*.txt"), CorpusError)
+    assert said.startswith("corpus s3://stage/x/*.txt: s3://stage/x: there are no credentials")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    again = Store.open("s3://stage/x")
+    for call in (again.keys, lambda: again.get("a")):
+        assert f"{refusing} refuses these credentials; see AWS_ACCESS_KEY_ID" in said_of(call, AccessError)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
+    assert "AWS_ENDPOINT_URL 'localhost:9000': is no address" in said_of(Store.open("s3://b").keys, InputError)
+
+
+def test_a_server_that_is_not_there_is_one_line_that_names_it(refusing, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    words = f"{url} cannot be reached; see the network and AWS_ENDPOINT_URL, then run the same command again"
+    assert said_of(lambda: Store.open("s3://stage/x").get("a"), StoreError) == f"s3://stage/x/a: {words}"
+    with pytest.raises(CorpusError, match="cannot be reached"), opened("s3://stage/x.txt"):
+        pass
 
 
 @pytest.mark.parametrize("uri", ["gs://bucket", "s3://", "ftp://x/y"])

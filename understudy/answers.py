@@ -2,7 +2,8 @@
 
     text -> strict JSON, else JSON out of the text (fences, thinking, chatter), else repaired; then the schema
 
-`read_answer` never raises; `correction` is the one more question that a model gets when its answer does not fit.
+Neither `read_answer` nor `read_cut_answer`, for a reply that ended at its length limit, ever raises; `correction` is
+the one more question that a model gets when its answer does not fit.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+_OPEN_FENCE = re.compile(r"```[a-zA-Z]*\s*\n")
+CUT = "cut at max_tokens: raise it, or ask for less"
 MAX_DEPTH = 64
 """A reply nested deeper than this is damage, and recursion in every reader after us."""
 
@@ -58,6 +61,22 @@ def read_answer(text: str, schema: Mapping[str, Any]) -> tuple[Any, str]:
             return value, ""
         problem = said
     return None, problem
+
+
+def read_cut_answer(text: str, schema: Mapping[str, Any]) -> tuple[Any, str]:
+    """`read_answer` for a reply that was cut: what stands there whole, and nothing that is half said.
+
+    That is the JSON where all of it is there, else the finished elements of its outermost list, where they fit.
+    """
+    plain = _THINKING.sub("", text)
+    fence = _OPEN_FENCE.search(plain)
+    kept = "" if "<think" in plain else _finished(plain[fence.end() :] if fence else plain)
+    try:
+        value = json.loads(kept, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None, CUT
+    value, problem = _checked(value, schema)
+    return (None, CUT) if problem else (value, "")
 
 
 def correction(messages: Sequence[Mapping[str, str]], text: str, problem: str) -> tuple[Mapping[str, str], ...]:
@@ -146,6 +165,35 @@ def _candidates(text: str) -> list[Any]:
             if value not in ("", [], {}):
                 found.append(value)
     return found
+
+
+def _finished(text: str) -> str:
+    """JSON that breaks off, closed behind its last outermost list or finished element of one; empty without one."""
+    start = min((at for at in (text.find("{"), text.find("[")) if at >= 0), default=len(text))
+    opened: list[str] = []
+    end, closing = start, ""
+    quoted = skip = False
+    for at in range(start, len(text)):
+        char = text[at]
+        if quoted:
+            quoted, skip = skip or char != '"', not skip and char == "\\"
+            ended = not quoted
+        elif char in "{[":
+            opened.append(char)
+            ended = False
+        elif char in "}]":
+            if not opened or opened.pop() + char not in ("{}", "[]"):
+                return ""
+            if not opened:
+                return text[start : at + 1]
+            ended = True
+        else:
+            quoted, ended = char == '"', char == ","
+        lists = opened.count("[")
+        if ended and (lists == 1 if opened[-1] == "[" else char == "]" and not lists):
+            end = at if char == "," else at + 1
+            closing = "".join("]" if one == "[" else "}" for one in reversed(opened))
+    return text[start:end] + closing
 
 
 def _checked(value: Any, schema: Mapping[str, Any]) -> tuple[Any, str]:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from understudy.errors import CorpusError, StoreError
+from understudy.errors import ColumnError, CorpusError, StoreError
 from understudy.names import expanded, slug
 from understudy.reading.documents import Options, read_document
 from understudy.reading.encodings import Decoded, decode
 from understudy.reading.kinds import SUFFIXES as FORMATS
-from understudy.reading.kinds import TABLES, ending, unpacked_name
+from understudy.reading.kinds import TABLES, ending, format_of, named_format, unpacked_name
 from understudy.reading.source import opened
 from understudy.reading.stretches import limited
+from understudy.reading.tables import Columns
+from understudy.reading.tables import check_columns as check_table
 from understudy.reading.works import How, read_works
 from understudy.recipe import CorpusEntry, Recipe
 
@@ -28,6 +30,7 @@ __all__ = [
     "Decoded",
     "Work",
     "check",
+    "check_columns",
     "decode",
     "find_files",
     "find_works",
@@ -217,11 +220,34 @@ def _check_conversations(work: Work, most: int = 1 << 24) -> None:
         raise CorpusError(f"{work.location}: no conversation in it can be read{why}")
 
 
+def check_columns(works: Iterable[Work]) -> None:
+    """ColumnError where the first file of a corpus entry is a table without the columns that the entry names.
+
+    Objects are not fetched for it, and a file that is wrong otherwise is for whoever reads it to set aside.
+    """
+    first: dict[int, Work] = {}
+    for work in works:
+        first.setdefault(id(work.entry), work)
+    for work in first.values():
+        entry, where = work.entry, work.location
+        if entry.kind == "conversations" or "://" in where or named_format(where) not in TABLES:
+            continue
+        try:
+            with opened(where) as source:
+                if (form := format_of(source)) in TABLES:
+                    check_table(source, form, Columns(entry.column, entry.speaker_column), entry.encoding)
+        except ColumnError:
+            raise
+        except CorpusError:
+            continue
+
+
 def check(work: Work) -> None:
     """Open a work's file and see that it can be read; of a table only the beginning. Raises CorpusError."""
     if work.entry.kind == "conversations":
         _check_conversations(work)
         return
+    check_columns([work])
     with opened(work.location) as source:
         document = read_document(source, options_of(work.entry))
         if document.rows is not None:

@@ -4,11 +4,13 @@ UnderstudyError                  the work failed (exit 1)
 ├── InputError                   the input is wrong (exit 2): one line that says what, where, what to do
 │   ├── RecipeError              a recipe or an override
 │   ├── CorpusError              a text that cannot be read
+│   │   └── ColumnError          a table without the column that is asked for
 │   ├── PersonaError             a cast entry or a character card
 │   ├── BaseError                a base model that cannot be found or loaded
 │   └── CatalogError             a name, version or alias that the catalog does not know
 ├── StoreError                   the store refused or failed
-│   └── MissingError             nothing is stored under that key
+│   ├── MissingError             nothing is stored under that key
+│   └── AccessError              no such bucket, no credentials or no right to it (exit 2)
 ├── AdapterError                 an adapter that is damaged, or made for another base
 └── HeldError                    another run holds the recipe
 """
@@ -36,6 +38,10 @@ class CorpusError(InputError):
     """A text is missing, empty or cannot be read."""
 
 
+class ColumnError(CorpusError):
+    """A table has no column of the name that is asked for."""
+
+
 class PersonaError(InputError):
     """A cast entry or a character card does not hold."""
 
@@ -54,6 +60,12 @@ class StoreError(UnderstudyError):
 
 class MissingError(StoreError):
     """Nothing is stored under that key."""
+
+
+class AccessError(StoreError):
+    """A bucket that does not exist, or that these credentials may not use; nothing helps but other input."""
+
+    exit_code = 2
 
 
 class AdapterError(UnderstudyError):

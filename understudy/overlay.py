@@ -13,23 +13,21 @@ text itself changed, the decision is stale: it is reported and applied to nothin
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from understudy.conversation import Conversation, Message, Row, conversation_id
 from understudy.errors import InputError
+from understudy.found_again import Places, text_digest
 from understudy.record import digest_of
 from understudy.store import Store
 
 Do = Literal["keep", "fix", "edit", "drop", "open"]
 DOES = get_args(Do)
-LONG_ENOUGH = 12
-"""A moved line without a known neighbour is taken for the same only when it has so many letters and occurs once."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,9 @@ class Decision:
     @property
     def target(self) -> tuple[str, str, int, int]:
         """What it is about."""
-        return (self.digest, self.work, self.start, self.end)
+        # Two personas may say the same: what was decided on for one is not decided on for the other.
+        whose = self.work if self.kind == "line" else self.persona or ""
+        return (self.digest, whose, self.start, self.end)
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,8 @@ class Verdict:
         return not (self.status or self.fixed or self.messages) and self.text is None
 
 
-def text_digest(text: str) -> str:
-    """16 hex digits over the words of a line."""
-    return hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
 def said_digest(conversation: Conversation) -> str:
-    """16 hex digits over what a conversation says, whatever it was made from and whoever it belongs to."""
+    """16 hex digits over what a conversation says, whatever it was made from."""
     said = [[message.role, message.content, message.loss] for message in conversation.messages]
     return digest_of(said)[:16]
 
@@ -122,19 +117,24 @@ def on_conversation(conversation: Conversation, do: Do, **given: Any) -> Decisio
     return Decision("conversation", do, said_digest(conversation), persona=conversation.persona, **given)
 
 
+def stamped(decisions: Iterable[Decision], who: str = "") -> list[Decision]:
+    """The decisions with who made them and when, where they do not say it."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return [replace(one, who=one.who or who, at=one.at or at) for one in decisions]
+
+
 def add(store: Store, recipe: str, decisions: Iterable[Decision], who: str = "") -> int:
     """Append decisions, all or none; returns the number of the entry that holds them (0 when there was none).
 
     Any number of people may add at the same time: each entry is created only where none is.
     """
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    stamped = [replace(one, who=one.who or who, at=one.at or at) for one in decisions]
-    if not stamped:
+    given = stamped(decisions, who)
+    if not given:
         return 0
-    for one in stamped:
+    for one in given:
         if problem := _problem(one):
             raise InputError(f"review: a decision {problem}")
-    data = "".join(json.dumps(_as_json(one), ensure_ascii=False) + "\n" for one in stamped).encode()
+    data = "".join(json.dumps(_as_json(one), ensure_ascii=False) + "\n" for one in given).encode()
     n = _last(store, recipe) + 1
     while not store.put_new(_key(recipe, n), data):
         n += 1
@@ -159,16 +159,31 @@ class Overlay:
             if verdict.about.kind == "line":
                 lines.setdefault(verdict.about.work, []).append(verdict)
         object.__setattr__(self, "_lines", lines)
-        object.__setattr__(self, "_said", {v.about.digest: v for v in live if v.about.kind == "conversation"})
+        said = {(v.about.persona or "", v.about.digest): v for v in live if v.about.kind == "conversation"}
+        object.__setattr__(self, "_said", said)
 
     @property
     def works(self) -> frozenset[str]:
         """Works of which lines were decided on."""
         return frozenset(self.__dict__["_lines"])
 
+    def lost_works(self, present: Collection[str]) -> dict[str, int]:
+        """How many things were decided on in each work that is not among those `present`."""
+        lines: dict[str, list[Verdict]] = self.__dict__["_lines"]
+        return {work: len(own) for work, own in sorted(lines.items()) if work not in present}
+
+    @property
+    def conversations(self) -> frozenset[tuple[str, str]]:
+        """(persona, digest of what it says) of conversations that were decided on."""
+        return frozenset(self.__dict__["_said"])
+
     def personas(self) -> frozenset[str]:
         """Personas of whom conversations were decided on."""
-        return frozenset(verdict.about.persona or "" for verdict in self.__dict__["_said"].values())
+        return frozenset(persona for persona, _ in self.conversations)
+
+    def lost_personas(self, present: Collection[str]) -> dict[str, int]:
+        """How many conversations were decided on of each persona who is not among those `present`."""
+        return dict(sorted(Counter(persona for persona, _ in self.conversations if persona not in present).items()))
 
     def apply_to_lines(self, rows: Iterable[Row]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """(rows as decided, stale decisions); rows of whole works, with `start` and `end`. Dropped rows are left out.
@@ -187,7 +202,7 @@ class Overlay:
                 found += own
                 continue
             gone: set[int] = set()
-            places = _Places(own).of_all([verdict.about for verdict in verdicts])
+            places = Places(own).of_all([verdict.about for verdict in verdicts])
             for verdict, position in zip(verdicts, places, strict=True):
                 if isinstance(position, str):
                     stale.append({**_as_json(verdict.about), "reason": position})
@@ -205,31 +220,32 @@ class Overlay:
 
         With `persona`, only decisions about that persona's conversations can be stale.
         """
-        said: dict[str, Verdict] = self.__dict__["_said"]
+        said: dict[tuple[str, str], Verdict] = self.__dict__["_said"]
         found: list[tuple[Conversation, str]] = []
-        met: set[str] = set()
+        met: set[tuple[str, str]] = set()
         stale: list[dict[str, Any]] = []
         for one in conversations:
-            verdict = said.get(said_digest(one)) if said else None
+            key = (one.persona, said_digest(one)) if said else ("", "")
+            verdict = said.get(key)
             if verdict is None:
                 found.append((one, ""))
                 continue
-            met.add(verdict.about.digest)
+            met.add(key)
             edited = _edited(one, verdict.messages)
             if edited is None:
                 stale.append({**_as_json(verdict.about), "reason": "changed"})
                 found.append((one, ""))
             else:
                 found.append((edited, verdict.status or "edit"))
-        for digest, verdict in said.items():
-            if digest not in met and (persona is None or verdict.about.persona == persona):
+        for key, verdict in said.items():
+            if key not in met and (persona is None or key[0] == persona):
                 stale.append({**_as_json(verdict.about), "reason": "gone"})
         return found, stale
 
     def conversations_digest(self, persona: str) -> str:
         """Over every decision about this persona's conversations; an empty string when there is none."""
-        said: dict[str, Verdict] = self.__dict__["_said"]
-        own = [_told(v) for _, v in sorted(said.items()) if v.about.persona == persona]
+        said: dict[tuple[str, str], Verdict] = self.__dict__["_said"]
+        own = [_told(said[key]) for key in sorted(said) if key[0] == persona]
         return digest_of(own) if own else ""
 
 
@@ -265,50 +281,6 @@ def lines_digest(persona: str, before: Sequence[Row], after: Sequence[Row]) -> s
     ]
     gone = [line_id for line_id in was if line_id not in now]
     return digest_of([changed, gone]) if changed or gone else ""
-
-
-class _Places:
-    """Finds the line that a decision is about among the rows of its work."""
-
-    def __init__(self, rows: Sequence[Mapping[str, Any]]):
-        self.digests = [text_digest(str(row["text"] or "")) for row in rows]
-        self.rows = [(int(row.get("start") or 0), int(row.get("end") or 0)) for row in rows]
-        self.by_digest: dict[str, list[int]] = {}
-        for position, digest in enumerate(self.digests):
-            self.by_digest.setdefault(digest, []).append(position)
-        self.letters = [sum(map(str.isalnum, str(row["text"] or ""))) for row in rows]
-
-    def of_all(self, decisions: Sequence[Decision]) -> list[int | str]:
-        """`of` each; where two claim one line, it is that which stands where it stood, else neither."""
-        places = [self.of(one) for one in decisions]
-        claims = Counter(places)
-        return [
-            place
-            if isinstance(place, str) or claims[place] == 1 or self.rows[place] == (one.start, one.end)
-            else "ambiguous"
-            for one, place in zip(decisions, places, strict=True)
-        ]
-
-    def of(self, one: Decision) -> int | str:
-        """The row's position, or why there is none."""
-        same = self.by_digest.get(one.digest, [])
-        for position in same:
-            if self.rows[position] == (one.start, one.end):
-                return position
-        if not same:
-            meets = any(start < one.end and end > one.start for start, end in self.rows)
-            return "changed" if meets else "gone"
-        scores = {position: self._known_neighbours(position, one) for position in same}
-        best = max(scores.values())
-        likely = [position for position in same if scores[position] == best]
-        if len(likely) > 1:
-            return "ambiguous"
-        sure = best > 0 or (len(same) == 1 and self.letters[likely[0]] >= LONG_ENOUGH)
-        return likely[0] if sure else "ambiguous"
-
-    def _known_neighbours(self, position: int, one: Decision) -> int:
-        around = (self.digests[position - 1] if position else "", (*self.digests, "")[position + 1])
-        return sum(bool(was) and was == now for was, now in zip((one.before, one.after), around, strict=True))
 
 
 def _around(rows: Sequence[Row], position: int) -> tuple[str, str]:
@@ -380,6 +352,8 @@ def _problem(one: Decision) -> str:
         return "has offsets that are no numbers"
     if one.kind == "line" and not one.work:
         return "is about a line of no work"
+    if one.kind == "conversation" and not one.persona:
+        return "is about a conversation of no persona"
     if one.do == "fix" and one.kind == "conversation":
         return "fixes the speaker of a conversation; edit its messages, or drop it"
     if one.do == "edit" and not ((one.text or "").strip() if one.kind == "line" else one.messages):

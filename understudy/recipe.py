@@ -8,6 +8,7 @@ range are refused in one line that names the file and the key. Relative paths be
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -186,7 +187,14 @@ class Endpoint(Part):
 
     @model_validator(mode="after")
     def _reachable(self) -> Endpoint:
-        if self.engine == "http" and not self.base_url.startswith(("http://", "https://")):
+        if self.engine == "vllm":
+            if self.base_url:
+                raise ValueError("base_url is a server's, and `engine: vllm` runs the model itself; remove one of them")
+            return self
+        if "@" in re.split(r"[/?#]", self.base_url.rpartition("://")[2])[0]:
+            # Neither read nor shown: it would stand in every record that the recipe leaves.
+            raise ValueError("base_url holds a user or a password; put the key into what api_key_env names")
+        if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url {self.base_url!r}: write the server's address, as http://localhost:8000/v1")
         return self
 

@@ -100,6 +100,8 @@ def assemble(
     counts = _counts(lines, samples, tally, offered_count)
     counts["overlap"] = held.report((s.source, s.one) for s in samples if s.one.split == "train")
     counts["review"] = {"applied": heard.applied + review["applied"], "stale": heard.stale + review["stale"]}
+    if review["stale"]:
+        counts["review"]["conversations_stale"] = review["stale"]
     counts["mix"] = mix_counts
     if setting.language:
         counts["language"] = setting.language

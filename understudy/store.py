@@ -27,13 +27,16 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from understudy.errors import InputError, MissingError, StoreError
+from understudy.errors import AccessError, InputError, MissingError, StoreError
 from understudy.names import expanded
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from obstore.store import ObjectStore
 
+_ASKED_FOR_KEYS = ("/latest/api/token", "/latest/meta-data", "http://169.254.")
+"""Where the client asks for credentials when the environment holds none: services of Amazon's own machines."""
+_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _BAD_KEY = re.compile(r"(^|/)\.{1,2}(/|$)|^/|//|[\x00-\x1f\\]")
 
 
@@ -97,7 +100,7 @@ class Store:
         if self.is_local:
             with _named(self.uri):
                 return LocalStore(self.uri, mkdir=True)
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        endpoint = s3_endpoint()
         return S3Store.from_url(
             self.uri,
             **({"endpoint": endpoint} if endpoint else {}),
@@ -295,6 +298,16 @@ class Store:
         return f"{self.uri.rstrip('/')}/{key}" if key else self.uri
 
 
+def s3_endpoint() -> str:
+    """The S3 server that the environment names, empty for Amazon's; InputError for an address that is none."""
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if endpoint := os.environ.get(name, ""):
+            if not urlsplit(endpoint).netloc or not endpoint.startswith(("http://", "https://")):
+                raise InputError(f"{name} {endpoint!r}: is no address; write it as https://host:port")
+            return endpoint
+    return ""
+
+
 def _stored(meta: Any) -> Stored:
     return Stored(meta["size"], str(meta["e_tag"] or meta["last_modified"].isoformat()))
 
@@ -318,13 +331,35 @@ def _named(where: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        if "NoSuchBucket" in str(error):
-            raise StoreError(f"{where}: the bucket does not exist; create it or name another") from error
+        if problem := _s3_problem(str(error), where):
+            raise problem from error
         raise MissingError(f"{where}: is not in the store") from error
     except (BaseError, OSError, ValueError) as error:
         text = " ".join(str(error).split("Debug source")[0].split())
+        if problem := _s3_problem(text, where):
+            raise problem from error
         if "os error 28" in text or getattr(error, "errno", None) == 28:
             text = "no space left on the disk; free some and run the same command again (finished work is kept)"
         elif "os error 13" in text or "os error 30" in text:
             text = "no permission to write there; name another store"
         raise StoreError(f"{where}: {text}") from error
+
+
+def _s3_problem(text: str, where: str) -> StoreError | None:
+    """What the words of the S3 client mean to a person, where that is known."""
+    if not where.startswith("s3://"):
+        return None
+    server = s3_endpoint() or "Amazon's S3"
+    if "NoSuchBucket" in text:
+        return AccessError(f"{where}: the bucket does not exist; create it or name another")
+    if any(one in text for one in _ASKED_FOR_KEYS):
+        other = "AWS_ENDPOINT_URL where it is another server"
+        return AccessError(f"{where}: there are no credentials for {server}; set {_KEYS}, and {other}")
+    if "403 Forbidden" in text or "401 Unauthorized" in text:
+        return AccessError(f"{where}: {server} refuses these credentials; see {_KEYS}, and the rights to the bucket")
+    if "without LOCATION" in text:
+        return AccessError(f"{where}: the bucket is in another region; set AWS_REGION to it")
+    if "error sending request" in text or "operation timed out" in text:
+        see = "see the network and AWS_ENDPOINT_URL, then run the same command again"
+        return StoreError(f"{where}: {server} cannot be reached; {see}")
+    return None

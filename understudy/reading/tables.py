@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from understudy.errors import CorpusError
+from understudy.errors import ColumnError, CorpusError
 from understudy.reading.encodings import SAMPLE, decode
 from understudy.reading.source import MOST_TEXT, Source
 from understudy.wording import one_line
@@ -22,6 +22,8 @@ from understudy.wording import one_line
 MOST_ROW = MOST_TEXT
 """Bytes of one row."""
 BATCH_ROWS = 256
+CHECKED_ROWS = 1000
+"""Rows of JSON Lines, each with keys of its own, in which a column has to occur."""
 MOST_GROUP = 4 << 30
 """Bytes of one column in one row group of Parquet, unpacked; its pages stream, so that this is never in memory."""
 DEFAULT_COLUMN = "text"
@@ -53,6 +55,25 @@ def table_rows(source: Source, form: str, columns: Columns, encoding: str = "aut
     return _jsonl_rows(source, columns, encoding) if form == "jsonl" else _csv_rows(source, columns, encoding)
 
 
+def check_columns(source: Source, form: str, columns: Columns, encoding: str = "auto") -> None:
+    """ColumnError where a table lacks a column; of JSON Lines, where none of the first rows has it.
+
+    Another CorpusError where it is no table, or damaged at its beginning.
+    """
+    if form != "jsonl":
+        next(table_rows(source, form, columns, encoding), None)
+        return
+    file, have = source.stream(), dict[str, None]()
+    codec = _codec_of(source.head, encoding)
+    for _ in range(CHECKED_ROWS):
+        raw = file.readline(MOST_ROW + 2)
+        if not raw:
+            break
+        have |= dict.fromkeys(_object(raw, codec)[0] or ())
+    if have:
+        _chosen(columns, list(have), source.location)
+
+
 def _row(number: int, values: Mapping[str, Any], columns: Columns, text_column: str) -> TableRow:
     if text_column not in values:
         return TableRow(number, "", reason=f"has no {text_column!r}")
@@ -81,12 +102,12 @@ def _half_pair(text: str) -> bool:
 def _chosen(columns: Columns, have: list[str], where: str) -> str:
     for name in (columns.text, columns.speaker):
         if name is not None and name not in have:
-            raise CorpusError(f"{where}: has no column {name!r}; it has {', '.join(have[:12])}")
+            raise ColumnError(f"{where}: has no column {name!r}; it has {', '.join(have[:12])}")
     if columns.text is not None:
         return columns.text
     if DEFAULT_COLUMN in have:
         return DEFAULT_COLUMN
-    raise CorpusError(f"{where}: is a table; name the column with the text as `column:`, of {', '.join(have[:12])}")
+    raise ColumnError(f"{where}: is a table; name the column with the text as `column:`, of {', '.join(have[:12])}")
 
 
 # JSON Lines -----------------------------------------------------------------------------------------------------------

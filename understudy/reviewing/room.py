@@ -52,7 +52,8 @@ class Room:
         ]
         self.tables = [read_table(store, unit, "lines") for unit in self.line_units]
         self.samples_tables = [read_table(store, unit, "conversations") for unit in self.sample_units]
-        self._undo: list[list[Decision]] = []
+        self._own: dict[str, list[Decision]] = {}
+        """What can be taken back, by the page on which it was decided."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -103,8 +104,8 @@ class Room:
                         of_samples.add(others[at])
         return found
 
-    def about(self) -> dict[str, Any]:
-        """What the page needs to know first."""
+    def about(self, on: str = "") -> dict[str, Any]:
+        """What the page called `on` needs to know first."""
         decided = Counter(self._line_status.values()), Counter(self._sample_status.values())
         works = [work for table in self.tables for work in table["work"].unique().to_pylist()]
         return {
@@ -118,8 +119,9 @@ class Room:
             "samples": sum(table.num_rows for table in self.samples_tables),
             "decided": {"lines": dict(decided[0]), "samples": dict(decided[1])},
             "stale": self._stale,
+            "lost_works": self._lost,
             "unreadable": list(self.overlay.unreadable),
-            "undo": self.undoable,
+            "undo": self.undoable(on),
         }
 
     # Lists
@@ -216,8 +218,8 @@ class Room:
 
     # Decisions
 
-    def decide(self, kind: str, place: str, do: str, **given: Any) -> dict[str, Any]:
-        """Append one decision and answer the row as it is then.
+    def decide(self, kind: str, place: str, do: str, on: str = "", **given: Any) -> dict[str, Any]:
+        """Append one decision, made on the page called `on`, and answer the row as it is then.
 
         `fix` takes `speaker` (a persona's name, alias or id, another name, or nothing for nobody), `edit` takes `text`
         of a line or `messages` (by number) of a sample. InputError for what does not hold.
@@ -225,23 +227,29 @@ class Room:
         if do not in overlay.DOES:
             raise InputError(f"{do!r} is no decision; valid: {', '.join(overlay.DOES)}")
         one = self._line_decision(place, do, given) if kind == "lines" else self._sample_decision(place, do, given)
-        earlier = _live([d for d in self.overlay.decisions if d.target == one.target])
-        self._append([one])
-        self._undo = [*self._undo[-MOST_UNDO:], [replace(one, do="open", **_BARE), *earlier]]
+        self._own[on] = [*self._own.get(on, [])[-MOST_UNDO:], *self._append([one])]
         self._restate(kind, place)
         return self.line(place) if kind == "lines" else self.sample(place)
 
-    @property
-    def undoable(self) -> int:
-        """Decisions of this room that can be taken back."""
-        return len(self._undo)
+    def undoable(self, on: str = "") -> int:
+        """Decisions made on the page called `on` that can be taken back."""
+        return len(self._own.get(on, ()))
 
-    def undo(self) -> bool:
-        """Take the last decision of this room back, as it was before; False when there is none."""
-        if not self._undo:
+    def undo(self, on: str = "") -> bool:
+        """Take the last decision of the page called `on` back, and no other; False when there is none.
+
+        What was decided on the same line elsewhere, also since then, stays.
+        """
+        if not self._own.get(on):
             return False
-        self._append(self._undo.pop())
-        self._line_status, self._sample_status = self._statuses()
+        own = self._own[on].pop()
+        self.refresh()  # others may have decided about the same thing meanwhile
+        about = [one for one in self.overlay.decisions if one.target == own.target]
+        last = max((at for at, one in enumerate(about) if one == own), default=None)
+        if last is not None:
+            rest = _live([*about[:last], *about[last + 1 :]])
+            self._append([replace(own, do="open", who=self.who, at="", **_BARE), *rest])
+            self._line_status, self._sample_status = self._statuses()
         return True
 
     def persona_of(self, name: str) -> tuple[str | None, str]:
@@ -280,9 +288,12 @@ class Room:
             raise InputError(f"review: the sample has messages 0 to {len(one.messages) - 1}")
         return overlay.on_conversation(one, do, messages={str(n): text for n, text in messages.items()})
 
-    def _append(self, decisions: Sequence[Decision]) -> None:
-        overlay.add(self.store, self.recipe.name, decisions, self.who)
-        self.overlay = Overlay((*self.overlay.decisions, *decisions), self.overlay.unreadable)
+    def _append(self, decisions: Sequence[Decision]) -> list[Decision]:
+        """Add the decisions to the overlay; as they are stored."""
+        now = overlay.stamped(decisions, self.who)
+        overlay.add(self.store, self.recipe.name, now)
+        self.overlay = Overlay((*self.overlay.decisions, *now), self.overlay.unreadable)
+        return now
 
     # How things stand
 
@@ -300,7 +311,10 @@ class Room:
                 for row in rows:
                     if status := _line_status(row, left.get(row["line_id"])):
                         lines[row["line_id"]] = status
+        works = {work for table in self.tables for work in table["work"].unique().to_pylist()}
+        self._lost = self.overlay.lost_works(works)
         samples: dict[str, str] = {}
+        met: set[tuple[str, str]] = set()
         people = self.overlay.personas()
         for number, table in enumerate(self.samples_tables if people else ()):
             own = [self._conversation(number, row) for row in range(table.num_rows)]
@@ -309,6 +323,8 @@ class Room:
             for one, (_, status) in zip(own, decided, strict=True):
                 if status:
                     samples[one.conversation_id] = status
+                    met.add((one.persona, overlay.said_digest(one)))
+        self._stale += len(self.overlay.conversations - met)
         return lines, samples
 
     def _restate(self, kind: str, place: str) -> None:
