@@ -24,11 +24,12 @@ from understudy.base import TINY
 from understudy.dataset import Curated, conversations_table, dropped_table
 from understudy.errors import PersonaError, UnderstudyError
 from understudy.lexicon import unknown_share
+from understudy.line_samples import Setting
 from understudy.persona import Persona, cast_entry_persona
 from understudy.prompts import system_text
 from understudy.recipe import CastEntry, Recipe
 from understudy.record import digest_of
-from understudy.samples import General, Setting, assemble
+from understudy.samples import General, assemble
 from understudy.store import Store
 
 if TYPE_CHECKING:

@@ -34,11 +34,12 @@ from jobs.train import run_train
 from understudy.base import source_of
 from understudy.conversation import Conversation
 from understudy.dataset import conversations_table, dropped_table, read_conversations
+from understudy.line_samples import Setting
 from understudy.persona import Persona, cast_entry_persona
 from understudy.prompts import system_text
 from understudy.recipe import CastEntry, Recipe
 from understudy.reporting.plan import Plan, Stage
-from understudy.samples import Setting, assemble
+from understudy.samples import assemble
 from understudy.store import Store
 
 START_S = 8.0

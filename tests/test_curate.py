@@ -27,11 +27,12 @@ from understudy.cleaning.overlap import HeldOut
 from understudy.conversation import Conversation, Message, Provenance, conversation_id
 from understudy.dataset import conversations_table, lines_table, persona_view, read_conversations, schemas
 from understudy.errors import CorpusError, InputError, PersonaError
+from understudy.line_samples import Setting
 from understudy.overlay import Overlay, add, on_conversation, on_line, read
 from understudy.persona import Persona
 from understudy.recipe import CurateConfig, Recipe, load
 from understudy.record import rows_digest, table_digest
-from understudy.samples import General, Offer, Setting, assemble
+from understudy.samples import General, Offer, assemble
 from understudy.store import Store
 
 WORDS = [f"word{i}" for i in range(400)]

@@ -14,44 +14,27 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby, islice
-from operator import itemgetter
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
-from understudy.cleaning.admission import HELDOUT_LEAK, REPEATED, Admission, Banding, Sample
+from understudy.cleaning.admission import HELDOUT_LEAK, Admission, Banding, Sample
 from understudy.cleaning.config import SOURCES, CleanConfig, Made
 from understudy.cleaning.language import code, language_of_many
 from understudy.cleaning.near import band_hashes
 from understudy.cleaning.overlap import HeldOut, grams
-from understudy.cleaning.sound import conversation_or_reason, line_problem
+from understudy.cleaning.sound import conversation_or_reason
 from understudy.cleaning.tally import Tally
-from understudy.cleaning.text_rules import REASON_OF, Heard, judged, judged_whole, mended
-from understudy.conversation import Conversation, Exchange, Message, Row, Split, conversation_id
-from understudy.dataset import REASONS, Curated, curate
-from understudy.letters import letters
-from understudy.overlay import Overlay
+from understudy.cleaning.text_rules import Heard, judged, judged_whole, mended
+from understudy.conversation import Conversation, Message, Row, Split, conversation_id
+from understudy.dataset import REASONS, Curated
+from understudy.line_samples import BY_REVIEW, Lines, Setting, heard_by
 from understudy.recipe import CurateConfig
 
-BY_REVIEW = "by review"
 SET_PHRASE = 3
 """A held-out answer of which more conversations share a piece than this consists of a set phrase."""
 LOOKED_AT = 200
 """Conversations among which the one to hold out is sought when the share holds out none."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What one persona's data set depends on besides its rows."""
-
-    persona: str
-    config: CurateConfig
-    system: str = ""
-    """The persona's system text: answers must not repeat it."""
-    names: tuple[str, ...] = ()
-    language: str = ""
-    """Expected language where the lines do not tell; empty: that of most answers."""
-    overlay: Overlay = field(default_factory=Overlay)
 
 
 @dataclass(frozen=True)
@@ -81,8 +64,8 @@ def assemble(
 ) -> Curated:
     """One persona's conversations from lines, offered conversations and general dialogue."""
     config, tally = setting.config, Tally(setting.persona)
-    heard = _Lines(setting, tally)
-    lines = _from_lines(heard, rows)
+    heard = Lines(setting, tally)
+    lines = heard.curated(rows)
     offered, offered_count, review = _offered(setting, offers, tally)
     setting = replace(setting, language=_language(setting, heard.said, offered))
     clean = [found for sample in offered if (found := _cleaned(sample, setting, tally))]
@@ -106,96 +89,6 @@ def assemble(
     if setting.language:
         counts["language"] = setting.language
     return Curated(_named_apart(s.one for s in samples), tally.dropped, counts)
-
-
-@dataclass
-class _Lines:
-    """The sound rows of lines with what a person decided about them, work by work as they are asked for."""
-
-    setting: Setting
-    tally: Tally
-    applied: int = 0
-    stale: int = 0
-    kept: set[str] = field(default_factory=set)
-    """Line ids that a person said should stay."""
-    said: list[str] = field(default_factory=list)
-    """What the persona says, where its language has to be told by it."""
-
-    def of(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """The rows to make conversations of."""
-        rule = self.setting.config.clean.language
-        for row in self._reviewed(self._sound(rows)):
-            if row.get("review") == "keep":
-                self.kept.add(row["line_id"])
-            if rule is not None and row["persona"] == self.setting.persona and row["kind"] == "speech":
-                self.said.append(row["text"])
-            yield row
-
-    def _sound(self, rows: Iterable[Row]) -> Iterator[Row]:
-        for row in rows:
-            if problem := line_problem(row):
-                work = str(row.get("work") or "") if isinstance(row, Mapping) else ""
-                self.tally.malformed("lines", work, row, problem)
-            else:
-                yield row
-
-    def _reviewed(self, rows: Iterable[Row]) -> Iterator[Row]:
-        overlay = self.setting.overlay
-        for work, own in groupby(rows, key=itemgetter("work")) if overlay.works else ():
-            if work not in overlay.works:
-                yield from own
-                continue
-            before = list(own)
-            after, stale = overlay.apply_to_lines(before)
-            left = {row["line_id"] for row in after}
-            for row in before:
-                if row["line_id"] not in left and row["persona"] == self.setting.persona:
-                    address = {"persona": self.setting.persona, "work": work, "scene": str(row["scene"])}
-                    dropped = {**address, "lines": [row["line_id"]], "text": row["text"], "reason": BY_REVIEW}
-                    self.tally.add("lines", [dropped])
-            self.applied += sum(bool(row.get("review")) for row in after) + len(before) - len(after)
-            self.stale += len(stale)
-            yield from after
-        if not overlay.works:
-            yield from rows
-
-
-def _from_lines(lines: _Lines, given: Iterable[Row]) -> Curated:
-    """Lines as conversations; the rules of `clean` look at them only where the recipe says so."""
-    setting, tally = lines.setting, lines.tally
-    config, persona = setting.config, setting.persona
-    rows = lines.of(given)
-    chosen = any("lines" in rule.sources for rule in _text_rules(config))
-    repeats = config.clean.repeats
-    most = repeats.most if repeats and "lines" in repeats.sources else 0
-    if chosen:
-        rows = (_mended_line(row, setting, tally) for row in rows)
-    said: Counter[str] = Counter()
-
-    def judge(exchange: Exchange) -> str:
-        if chosen:
-            heard = _heard("\n".join(row["text"] for row in exchange.before), "", setting)
-            _, reason, _ = mended(exchange.text, "lines", config.clean, heard)
-            reason = reason or judged_whole([exchange.text], "lines", config.clean)
-            if reason := reason or judged(exchange.text, "lines", config.clean, heard):
-                return reason
-        words = letters(exchange.text)
-        said[words] += 1
-        return REPEATED if most and said[words] > most else ""
-
-    found = curate(
-        rows,
-        persona,
-        window=config.window,
-        heldout=config.heldout,
-        seed=config.seed,
-        min_chars=config.min_chars,
-        max_repeats=config.max_repeats,
-        kept=lines.kept,  # full by the time that it is looked at
-        judge=judge if chosen or most else None,
-    )
-    tally.add("lines", found.dropped)
-    return found
 
 
 def _without_refrains(conversations: list[Conversation], config: CurateConfig, tally: Tally) -> list[Conversation]:
@@ -226,22 +119,6 @@ def _renamed(one: Conversation, messages: list[Message]) -> list[Conversation]:
     provenance = replace(one.provenance, parents=(*one.provenance.parents, one.conversation_id))
     identity = conversation_id(one.persona, messages, provenance)
     return [replace(one, conversation_id=identity, messages=tuple(messages), provenance=provenance)]
-
-
-def _mended_line(row: Mapping[str, Any], setting: Setting, tally: Tally) -> Mapping[str, Any]:
-    if row["persona"] != setting.persona or row["kind"] != "speech" or row.get("review") == "keep":
-        return row
-    text, reason, done = mended(row["text"], "lines", setting.config.clean, _heard("", "", setting))
-    if reason or text == row["text"]:
-        return row
-    for name in done:
-        tally.mend("lines", name, row["text"], text)
-    return {**row, "text": text}
-
-
-def _text_rules(config: CurateConfig) -> list[Any]:
-    names = (*REASON_OF, "length", "prompt_leak", "language", "personal")
-    return [rule for name in names if (rule := getattr(config.clean, name)) is not None]
 
 
 def _offered(
@@ -281,11 +158,6 @@ def _language(setting: Setting, own: Sequence[str], offered: Sequence[Sample]) -
     return language_of_many(m.content for sample in offered for m in sample.one.messages if m.loss)
 
 
-def _heard(question: str, told: str, setting: Setting) -> Heard:
-    system = "\n".join(text for text in (setting.system, told) if text)
-    return Heard(question, system, (setting.persona, *setting.names), setting.language)
-
-
 def _cleaned(sample: Sample, setting: Setting, tally: Tally) -> Sample | None:
     """The sample with its answers put right; a bad one is not learned, and one without a good one is gone."""
     one, clean = sample.one, setting.config.clean
@@ -299,7 +171,7 @@ def _cleaned(sample: Sample, setting: Setting, tally: Tally) -> Sample | None:
     question: list[str] = []
     for message in one.messages:
         if message.role == "assistant" and message.loss:
-            message = _clean_answer(message, sample, clean, _heard("\n".join(question), told, setting), tally)
+            message = _clean_answer(message, sample, clean, heard_by("\n".join(question), told, setting), tally)
         if message.role == "assistant":
             question = []
         elif message.role == "user":
