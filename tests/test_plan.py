@@ -257,7 +257,8 @@ def test_calls_made_for_a_plan_tell_their_time_and_are_not_made_again(tmp_path):
         stage = planned(recipe, ask=4)["augment"]
         assert len(url.seen) == 4
         assert "4 calls made now" in stage.seconds_by
-        assert near(stage.seconds, 0.4), "all that is left fits beside each other"
+        # All that is left fits beside each other; without the calls 2 s would be assumed.
+        assert 0.4 <= stage.seconds < 1.5
         assert (stage.calls, stage.cached) == (CALLS - 4, 4)
         runtime.start(num_cpus=2)
         run_extract(recipe)
