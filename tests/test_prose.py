@@ -380,6 +380,8 @@ HOSTILE = {
     "one row": "x",
     "wrapped": "and the\n",
     "tailing spaces": "“   ",
+    "greetings": '"Dear you,"\n\n',
+    "mottoes": '"A leap\nThe sea"\n\nCHAPTER I\n\n',
 }
 
 
