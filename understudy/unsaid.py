@@ -44,6 +44,11 @@ _CALLED = re.compile(r"\b(?:call|calls|called|calling)(?: (?:it|him|her|them|me|
 _SAYING = re.compile(
     r"\b(?:say|cry|exclaim|call|ask|whisper|shout|scream|mutter|murmur|repeat|add|reply|answer|remark)ing\b[^.;:!?]{0,40}$"
 )
+_WRITTEN_HAN = re.compile(
+    r"(?:有(?:诗|词|赞|赋|古风|对联)[^，。！？：]{0,12}|(?:^|[，。！？；”\s])(?:其|后|又)?(?:诗|词|赞|赋|铭|诏|表|檄|书)(?:文|略|中)?)"
+    r"(?:曰|云)\s?[：:∶]?\s?$"
+)
+"""What leads up to a poem or something written: nobody in the tale says it."""
 _MARKED = re.compile(r"[\"“”«»'‘’]")
 _LATIN_TAIL = re.compile(r"[\"'”’)\]_*]+$")
 
@@ -54,7 +59,10 @@ def is_speech(flat: str, quote: Quote, part: Paragraph, told: bool) -> bool:
     `told` is whether a speech verb stands beside the quote.
     """
     words = flat[quote.start : quote.end]
-    if not is_han(words[0]) and quote.closed and _unsaid(flat, quote, part, told):
+    if is_han(words[0]):
+        if quote.outer > part.start and _WRITTEN_HAN.search(flat[max(part.start, quote.outer - 30) : quote.outer]):
+            return False
+    elif quote.closed and _unsaid(flat, quote, part, told):
         return False
     if told or not quote.closed or quote.goes_on or flat[quote.outer] in "—–―-":
         return any(map(str.isalnum, words))
