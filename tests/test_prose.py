@@ -180,6 +180,8 @@ def test_whom_a_chinese_clause_speaks_to_is_not_its_speaker() -> None:
 def test_a_verb_behind_a_chinese_name_is_no_part_of_it() -> None:
     text = "秋云道：“一。”\n" * 7 + "秋云闻说道：“二。”\n秋云闻说道：“三。”\n秋云躬身道：“四。”\n秋云躬身道：“五。”\n"
     assert {speaker for speaker, _ in said(text)} == {"秋云"}
+    adverbs = "秋云勉强笑道：“一。”\n秋云思量道：“二。”\n秋云在马上喝道：“三。”\n秋云谓之曰：“四。”\n"
+    assert {speaker for speaker, _ in said(adverbs * 3, ["秋云"])} == {"秋云"}
 
 
 def test_a_character_that_always_stands_between_a_chinese_name_and_its_verb_belongs_to_the_name() -> None:

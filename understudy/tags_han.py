@@ -35,12 +35,13 @@ _STOPS_TEXT = """又 便 乃 因 笑 忙 大 遂 问 答 只 都 也 方 才 还
     因此 所以 原来 如何 怎么 这里 那里 说着 口中 嘴里 点头 摇头 喝 叫 骂 起身 连忙 近前 回头 上前 出来 进来 拍手 众人都
     一声 诗 词 书 赞 表 略 话 言 歌 声 诏 檄
     个 个人 连 叹 高声 低声 厉声 大声 喝声 大叫 大呼 仰天 回报 传令 分付 吩咐 寻思 诧异 自古 口里 肚里 心内 外头 有诗
-    回顾 商议 附耳 些人 一头
+    回顾 商议 附耳 些人 一头 忽人 入帐 下令 暗忖 思量 其略 其文 对众 马上 上写 喝采 齐声 连声 失声 低低 正色 勉强
+    含泪 嘱咐 谓之 责之 叱之 嘱之 慰之 劝之 骂之 止之 告之 问之
     一面 一个 口内 半日 忽然 门上 破题 回 一会 半晌 良久 随即 起来 笑着 哭着 嘴内 心内"""
 _STOPS = frozenset(_STOPS_TEXT.split())
 _LEAST = {1: 12, 2: 2, 3: 2}
 """Times that a name of so many characters must be met; a longer one four times."""
-_NO_END = frozenset("的了着得来去笑皆奏告问答叫骂喝叹泣禀报闻议曰")
+_NO_END = frozenset("的了着得来去笑皆奏告问答叫骂喝叹泣禀报闻议曰他她你我于而")
 _NO_BEGINNING = frozenset("又便乃因忙遂他她我你此其这那只见听")
 _OBJECT = frozenset("向对与跟和给把被请将令使教替同问告望谢着劝骂拉扶见等谓唤命召叫指顾遣")
 """What stands before those whom something is done to, or who are spoken to."""
@@ -81,7 +82,7 @@ def spoken_names(flat: str) -> Counter[str]:
 def _glued(name: str, found: Mapping[str, int]) -> bool:
     """Whether a name that is met more often alone stands in it behind a verb (`谓玄德`) or before one (`行者闻`)."""
     often = _OFTEN * found[name]
-    verb = name[0] == "里" or (name[0] in _OBJECT and (len(name) > 2 or name[0] not in _SURNAMES))
+    verb = name[0] in "里忽" or (name[0] in _OBJECT and (len(name) > 2 or name[0] not in _SURNAMES))
     if verb and found.get(name[1:], 0) >= found[name]:
         return True
     parts = ((name[:cut], name[cut:]) for cut in range(2, len(name)))
@@ -139,7 +140,7 @@ class HanTags:
         clause = re.split(r"[，,、：\s\u3000]", head)[-1]
         clause = re.sub(r"^(?:却说|且说|只见|只听|忽见|那|这|当下|于是)", "", clause)
         clause = next((clause[: i - 1] for i, _ in self.mentions(clause) if self._object(clause, i)), clause)
-        fine = 2 <= len(clause) <= 4 and clause not in _STOPS and not _INSIDE.search(clause)
+        fine = 2 <= len(clause) <= 4 and clause[-2:] not in _STOPS and not _INSIDE.search(clause)
         return (
             clause
             if fine
