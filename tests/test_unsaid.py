@@ -39,6 +39,9 @@ def test_words_that_nobody_says_there_and_then_are_narration(sentence: str) -> N
         ('"I told you so"--and she shut the door.', "I told you so"),
         ('She could only say, "I saw the light go out."', "I saw the light go out."),
         ('"I would have said so," said Ben.', "I would have said so."),
+        ('Ben tore up the letter and spoke thus: "I stay where I am."', "I stay where I am."),
+        ('Anna whispered, "The Mill in the Snow."', "The Mill in the Snow."),
+        ('"Dear Anna," wrote Ben.', "Dear Anna."),
     ],
 )
 def test_words_that_somebody_does_say_stay_speech(text: str, spoken: str) -> None:

@@ -155,8 +155,8 @@ _SPOKEN = frozenset(("Dear", "God", "Good", "I", "O", "Oh", "Poor", "Ah", "Well"
 
 
 _ANNOUNCED = re.compile(
-    r"\b(?:as follows|thus|in these words|to (?:this|that|the following) (?:effect|purpose)|following \w+(?: for \w+)?"
-    r"|(?:was|were|are) (?:the|its|his|her|these) (?:contents|words))\s?[.,:;—–-]*\s*$"
+    r"\b(?:as follows|(?:ran|runs|read|wrote|began|written) thus|to (?:this|that|the following) (?:effect|purpose)"
+    r"|following \w+(?: for \w+)?|(?:was|were|are) (?:the|its|his|her|these) contents)\s?[.,:;—–-]*\s*$"
 )
 _WRITING = re.compile(
     r"\b(?:letters?|notes?|wrote|written|writing|write|message|telegram|postscript|epistle|despatch)\b"
