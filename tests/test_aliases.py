@@ -39,6 +39,40 @@ def test_a_chinese_given_name_goes_to_the_one_full_name_and_written_pairs_are_on
     assert frozenset(("王夫人",)) in found
 
 
+def test_a_lady_by_her_given_name_is_not_another_of_that_name() -> None:
+    found = groups(Lady_Margaret=40, Margaret=6, Peggy=5, Lady_Margaret_de_Vere=2)
+    assert found == {frozenset(("Lady Margaret", "Lady Margaret de Vere")), frozenset(("Margaret", "Peggy"))}
+    assert groups(Sir_George=9, George=4) == {frozenset(("Sir George",)), frozenset(("George",))}
+    forms = short_forms({"Lady Margaret de Vere": "lady", "Anne Hill": "anne"})
+    assert forms["Lady Margaret"] == "lady"
+    assert "Margaret" not in forms
+    assert forms["Anne"] == "anne"
+
+
+def test_a_mother_is_not_the_daughter_whom_the_text_calls_by_her_given_name() -> None:
+    found = groups(**{"Mrs._Wood": 9, "Jane_Wood": 3, "Jane": 30})
+    assert found == {frozenset(("Mrs. Wood",)), frozenset(("Jane", "Jane Wood"))}
+    assert groups(**{"Mrs._Wood": 9, "Jane_Wood": 3}) == {frozenset(("Mrs. Wood", "Jane Wood"))}
+
+
+def test_a_described_name_is_the_name() -> None:
+    found = groups(**{"Mrs._Hill": 9, "the_weary_Mrs._Hill": 1, "the_White_Goose": 2, "Goose": 5})
+    assert frozenset(("Mrs. Hill", "the weary Mrs. Hill")) in found
+    assert frozenset(("the White Goose",)) in found
+
+
+def test_what_stands_before_a_chinese_name_may_make_it_another_one() -> None:
+    lines = {"青山": 90, "假青山": 3, "秋云": 20, "谓秋云": 4, "柳秋云": 5, "知府": 30, "马知府": 2}
+    found = {frozenset((one.name, *one.aliases)) for one in propose(lines)}
+    assert {frozenset(("青山",)), frozenset(("假青山",)), frozenset(("知府",)), frozenset(("马知府",))} <= found
+
+
+def test_a_chinese_name_with_a_fond_ending_is_the_name_and_crowds_are_nobody() -> None:
+    lines = {"秋姐": 9, "秋姐儿": 4, "平儿": 8, "众人": 70, "诸将": 5, "二人": 6, "丫鬟们": 3, "诸葛云": 2}
+    found = {frozenset((one.name, *one.aliases)) for one in propose(lines)}
+    assert found == {frozenset(("秋姐", "秋姐儿")), frozenset(("平儿",)), frozenset(("诸葛云",))}
+
+
 def test_every_name_is_in_one_row_and_lines_add_up() -> None:
     lines = {"Mr. Hill": 4, "Hill": 3, "Mrs. Hill": 2, "Tom": 9, "Thomas Wood": 1, "the cat": 5, "her father": 7}
     found = propose(lines)

@@ -162,6 +162,39 @@ def test_a_chinese_name_is_learned_from_the_verbs_behind_it() -> None:
     assert [speaker for speaker, _ in said(text)] == ["王二", "李四", "王二", "李四"]
 
 
+def test_whom_a_chinese_clause_speaks_to_is_not_its_speaker() -> None:
+    text = (
+        "青山曰：“一。”\n秋云曰：“二。”\n" * 4
+        + "青山大喜，谓秋云曰：“三。”\n青山入帐坐定，谓秋云曰：“四。”\n谓秋云曰：“五。”\n"
+    )
+    speakers = [speaker for speaker, _ in said(text)]
+    assert speakers[8:10] == ["青山", "青山"]
+    assert "谓秋云" not in speakers
+    assert speakers[10] != "秋云"
+    assert [speaker for speaker, _ in said(text, ["青山", "秋云"])][8:10] == ["青山", "青山"]
+
+
+def test_a_verb_behind_a_chinese_name_is_no_part_of_it() -> None:
+    text = "秋云道：“一。”\n" * 7 + "秋云闻说道：“二。”\n秋云闻说道：“三。”\n秋云躬身道：“四。”\n秋云躬身道：“五。”\n"
+    assert {speaker for speaker, _ in said(text)} == {"秋云"}
+    adverbs = "秋云勉强笑道：“一。”\n秋云思量道：“二。”\n秋云在马上喝道：“三。”\n秋云谓之曰：“四。”\n"
+    assert {speaker for speaker, _ in said(adverbs * 3, ["秋云"])} == {"秋云"}
+
+
+def test_a_character_that_always_stands_between_a_chinese_name_and_its_verb_belongs_to_the_name() -> None:
+    text = "郑大道：“一。”\n" * 10 + "郑大叫道：“二。”\n" * 3
+    assert {speaker for speaker, _ in said(text)} == {"郑大"}
+    text = "郑道：“一。”\n" * 10 + "郑大叫道：“二。”\n" * 3
+    assert {speaker for speaker, _ in said(text)} == {"郑"}
+
+
+def test_poems_and_letters_that_a_chinese_text_quotes_are_narration() -> None:
+    text = (
+        "青山曰：“好。”\n后人有诗叹曰：“山高水长。”\n诗曰：“灯灭人归。”\n书略曰：“磨坊已卖。”\n青山得书曰：“知道了。”\n"
+    )
+    assert words(text) == ["好。", "知道了。"]
+
+
 def test_two_people_take_turns_where_nothing_is_told() -> None:
     text = '"One," said Anna.\n\n"Two," said Ben.\n\n"Three."\n\n"Four."\n\n"Five."\n'
     assert methods(text) == [
@@ -377,6 +410,8 @@ HOSTILE = {
     "one row": "x",
     "wrapped": "and the\n",
     "tailing spaces": "“   ",
+    "greetings": '"Dear you,"\n\n',
+    "mottoes": '"A leap\nThe sea"\n\nCHAPTER I\n\n',
 }
 
 

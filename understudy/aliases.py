@@ -63,6 +63,9 @@ def _parts(name: str) -> _Parts:
     return _Parts(title.casefold(), gender, tuple(word for word in words if word[:1].isupper()))
 
 
+_GROWN = frozenset(("mr", "mrs", "lady", "sir"))
+_STYLES = frozenset(("lady", "sir", "dame"))
+"""Titles that stand before a given name and are not left away."""
 _BARE = frozenset(("mr", "mrs", "ms", "dr", "st"))
 
 
@@ -80,7 +83,8 @@ def short_forms(names: Mapping[str, str]) -> dict[str, str]:
             men.setdefault(last, set()).add(owner)
         forms = {last}
         if len(parts.words) > 1:
-            forms |= {parts.words[0], f"{parts.words[0]} {last}"}
+            first = parts.words[0]
+            forms |= {f"{name.split()[0]} {first}" if parts.title in _STYLES else first, f"{first} {last}"}
             if not parts.title:  # a given name that is not known is more often a man's, and a surname as such
                 forms |= {f"{title} {last}" for title in _GENDERED[parts.gender or "m"]}
         if parts.title and len(parts.words) > 1:
@@ -100,9 +104,11 @@ def short_forms(names: Mapping[str, str]) -> dict[str, str]:
 def propose(lines: Mapping[str, int]) -> list[Merged]:
     """Which of the names found may be one person's, most lines first; every name is in exactly one row.
 
-    `her father` is nobody's name and is left out.
+    `her father` and `众人` are nobody's names and are left out.
     """
-    lines = {name: count for name, count in lines.items() if name.split(" ")[0] not in OWNERS}
+    lines = {
+        name: count for name, count in lines.items() if name.split(" ")[0] not in OWNERS and not _CROWD.fullmatch(name)
+    }
     roots = {name: name for name in lines}
     genders = {name: {_parts(name).gender} for name in lines}
 
@@ -111,7 +117,7 @@ def propose(lines: Mapping[str, int]) -> list[Merged]:
             name = roots[name]
         return name
 
-    for short, whole in [*_latin_pairs(lines), *_han_pairs(lines), *_written_pairs(lines)]:
+    for short, whole in [*_latin_pairs(lines), *_described_pairs(lines), *_han_pairs(lines), *_written_pairs(lines)]:
         one, other = root(short), root(whole)
         if one != other and not {"m", "f"} <= genders[one] | genders[other]:
             roots[one] = other
@@ -129,12 +135,15 @@ def propose(lines: Mapping[str, int]) -> list[Merged]:
 def _latin_pairs(lines: Mapping[str, int]) -> Iterable[tuple[str, str]]:
     """(name, fuller name) for names of letters, where only one fuller name fits."""
     parsed = {name: _parts(name) for name in lines if name[:1].isupper() and name[:1].isascii()}
+    plain = {parts.words[0] for parts in parsed.values() if len(parts.words) == 1 and not parts.title}
     for name, parts in parsed.items():
         fitting = [
             other
             for other, theirs in parsed.items()
             if other != name and len(parts.words) == 1 and theirs.words and _may_be(parts, theirs)
         ]
+        if parts.title in _GROWN:  # whom a text calls Jane is not Mrs. Hill in it: that is her mother
+            fitting = [other for other in fitting if parsed[other].title or parsed[other].words[0] not in plain]
         if parts.words and not parts.title:  # a bare surname is the man's whom the text also calls Mr.
             men = [other for other in fitting if parsed[other].gender == "m" and parsed[other].words[-1] in parts.words]
             fitting = men or fitting
@@ -151,6 +160,10 @@ def _may_be(short: _Parts, whole: _Parts) -> bool:
     if {short.title, whole.title} == {"miss", "mrs"}:
         return False
     word = short.words[0]
+    if short.title == whole.title and whole.title in _STYLES:
+        return word in (whole.words[0], whole.words[-1])
+    if (short.title in _STYLES or whole.title in _STYLES) and (word.casefold() in GIVEN or word != whole.words[-1]):
+        return False  # nobody whom a text calls Lady Catherine is Catherine in it
     if len(whole.words) == 1:
         same = word == whole.words[0]
         nick = not short.title and not whole.title and _NICK.get(word.casefold()) == whole.words[0].casefold()
@@ -162,17 +175,37 @@ def _may_be(short: _Parts, whole: _Parts) -> bool:
     return word in (whole.words[0], whole.words[-1]) or _NICK.get(word.casefold()) == whole.words[0].casefold()
 
 
+def _described_pairs(lines: Mapping[str, int]) -> Iterable[tuple[str, str]]:
+    """(described name, name) for `the weary Anna`, where Anna speaks too."""
+    for name in lines:
+        match = re.fullmatch(r"(?:the|an?|this|that) (?:[a-z-]+ )+([A-Z].*)", name)
+        if match and match.group(1) in lines:
+            yield name, match.group(1)
+
+
 def _han_pairs(lines: Mapping[str, int]) -> Iterable[tuple[str, str]]:
-    """(name, fuller name) for Chinese names: a given name of two characters and the one full name that ends with it."""
+    """(name, fuller name) for Chinese names: a given name of two characters and the one full name that ends with it.
+
+    `凤姐儿` is `凤姐`.
+    """
     han = [name for name in lines if re.fullmatch(r"[\u4e00-\u9fff]{2,4}", name)]
     for name in han:
+        if len(name) > 2 and name[-1] == "儿" and name[:-1] in lines:
+            yield name, name[:-1]
         fuller = [other for other in han if len(other) == len(name) + 1 and other.endswith(name)]
-        if len(name) == 2 and len(fuller) == 1 and name not in _HAN_TITLES:
+        if len(name) == 2 and len(fuller) == 1 and name not in _HAN_TITLES and fuller[0][0] not in _NO_SURNAME:
             yield name, fuller[0]
 
 
+_NO_SURNAME = frozenset("忽众诸各某假真老小大新旧这那里一二两三几谓对与问见望唤教指告叫请命跟同把被将劝骂拉扶使遣")
+"""What before a name makes another person of it (`假唐僧`), a crowd, or tells what is done to its bearer."""
+_CROWD = re.compile(
+    r"(?:众|诸(?!葛)).{1,3}|[一二两三四五六七八九十几][个人]|两个人|大家|左右|[\u4e00-\u9fff]{1,4}[们等]"
+)
+"""Several people at once."""
 _HAN_TITLES_TEXT = """夫人 太太 奶奶 姑娘 小姐 公子 老爷 先生 太后 皇后 皇上 贵妃 贵人 娘娘 嬷嬷 妈妈 将军 丞相
     师父 大人 大王 员外 太监 公公
+    知府 知县 太守 府尹 太尉 员外 衙内 管营 提辖 都头 长老 真君
     行者 和尚 道人 道士 长老 菩萨 国王 老母 老者 老儿 婆婆 哥哥 姐姐 妹妹 兄弟 母亲 父亲"""
 _HAN_TITLES = frozenset(_HAN_TITLES_TEXT.split())
 

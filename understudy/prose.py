@@ -27,6 +27,7 @@ from understudy.script import LEAST_SPEECH, Role, plays, speech_share
 from understudy.script import parse as parse_script
 from understudy.tokenised import is_tokenised, read_tokenised
 from understudy.turns import HanReader, LetterReader
+from understudy.unsaid import letters, mottoes
 
 Kind = Literal["script", "prose"]
 LEAST_QUOTES = 3
@@ -81,7 +82,7 @@ def parse(text: str, work: str, names: Mapping[str, str] | Iterable[str] = ()) -
     """
     known = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
     flat = flatten(text)
-    if is_tokenised(flat):
+    if cut := is_tokenised(flat):
         parts, marked = read_tokenised(flat)
     else:
         parts = paragraphs(flat)
@@ -89,7 +90,11 @@ def parse(text: str, work: str, names: Mapping[str, str] | Iterable[str] = ()) -
     heads = {i for i, part in enumerate(parts) if is_heading(flat[part.start : part.end])}
     marked = [quote for quote in marked if quote.paragraph not in heads]
     han = _is_han(flat)
-    reader = HanReader(flat, parts, marked, heads, known) if han else LetterReader(flat, parts, marked, heads, known)
+    if han:
+        reader = HanReader(flat, parts, marked, heads, known)
+    else:
+        unsaid = mottoes(flat, parts, marked, heads) | (set() if cut else letters(flat, parts, marked))
+        reader = LetterReader(flat, parts, marked, heads, known, unsaid)
     return _Page(flat, work, parts, heads, reader.found, reader.said(), reader.tags).lines()
 
 

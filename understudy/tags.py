@@ -158,7 +158,7 @@ class Tags:
         if determiner in OWNERS:
             return Phrase(Hint("relation", full, gender, start), i, j)
         if len(words) > 2 and not any(word[0].isupper() for word in words):
-            full = " ".join([determiner, *words[:2]])
+            full = " ".join([determiner, *words[: 3 if words[1] in _ADJECTIVES else 2]])
         return Phrase(Hint("described", full, gender, start), i, j)
 
     def after(self, text: str, ended: bool) -> Hint | None:
@@ -278,6 +278,7 @@ class Tags:
         return described.casefold() in self.names or words[-1] in NOUNS or any(word[0].isupper() for word in words)
 
 
+_ADJECTIVES = frozenset(("little", "old", "young", "poor", "big", "great", "fat", "small"))
 _STOP = re.compile(r"(?<!Mr)(?<!Mrs)(?<!Ms)(?<!Dr)(?<!St)[.!?;:…](?=\W|$)")
 _REPLY = re.compile(
     r"[\s,—–-]*(?:was|were|came|burst|broke)\s+(?:in\s+)?(his|her|my|[A-Z][\w.]*(?:\s[A-Z]\w*)?['’]s)\s+(?:\w+\s)?"

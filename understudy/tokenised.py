@@ -20,6 +20,7 @@ _SAMPLE = 60_000
 _MARK = re.compile(r"(?<!\S)(?P<mark>[“”\"‘’'`]{1,3})(?=\s|$)|(?<!\S)(?P<glued>[“\"‘])(?=\w)")
 _ELISION = re.compile(r"['‘]\s(?:em|tis|twas|twere|twill|t|til|till|bout|cause|im|ere|ee|er|un|cept)\b")
 _PUNCTUATION = frozenset((*".,!?;:…—–)]*_-", "--", "----", "...", "...."))
+_CLOSERS = frozenset("”’")
 _DASH = re.compile(r"(?:[—–―]|--)(?=\s)")
 
 
@@ -110,7 +111,7 @@ class _Flow:
             self._take_closed((number, start, end, False), word, begins, ends or after.islower(), mark)
             return
         opens = any(char in "“‘`" for char in mark if char in self.family)
-        if opens or (begins and not ends and not after.islower() and mark not in "”’"):
+        if opens or (begins and not ends and not after.islower() and not set(mark) <= _CLOSERS):
             goes_on = number > self.open[0] and begins
             if opens and not begins:
                 self.depth += mark[0] == "“"
@@ -143,7 +144,7 @@ class _Flow:
         self.open, self.depth = None, 0
 
     def _may_open(self, word: str, begins: bool, ends: bool, mark: str) -> bool:
-        if mark in ("”", "’") or (mark == "'" and not (begins or word in _PUNCTUATION or word.lower() in VERBS)):
+        if set(mark) <= _CLOSERS or (mark == "'" and not (begins or word in _PUNCTUATION or word.lower() in VERBS)):
             return False
         if any(char in "“‘`" for char in mark):
             return True

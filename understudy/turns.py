@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from understudy.aliases import short_forms
 from understudy.attribution import Said, Turn, settle
 from understudy.mentions import Cast, Course, Event, Mentions, addressed_gender, course_of, narrator_of
-from understudy.quotes import Paragraph, Quote, is_speech
+from understudy.quotes import Paragraph, Quote
 from understudy.tags import REACH, Hint, Tags
 from understudy.tags_han import HanTags, spoken_names
+from understudy.unsaid import is_speech
 
 
 class LetterReader:
@@ -26,9 +28,17 @@ class LetterReader:
     """Characters behind a quote in which its tag is looked for."""
 
     def __init__(
-        self, flat: str, parts: list[Paragraph], marked: list[Quote], heads: set[int], names: Mapping[str, str]
+        self,
+        flat: str,
+        parts: list[Paragraph],
+        marked: list[Quote],
+        heads: set[int],
+        names: Mapping[str, str],
+        unsaid: AbstractSet[Quote] = frozenset(),
     ) -> None:
         self.flat, self.parts, self.names = flat, parts, names
+        self.unsaid = unsaid
+        """Those of `marked` that are known to be no speech: nobody is told of in them."""
         self.scene_of = _scenes(len(parts), heads)
         self.heads = heads
         reader = Tags({name.casefold(): who for name, who in {**short_forms(names), **names}.items()})
@@ -39,7 +49,8 @@ class LetterReader:
         self.behind = False
         """Whether a tag stands right behind the quote read last."""
         for i, quote in enumerate(marked):
-            self._read(reader, marked, i, quote)
+            if quote not in unsaid:
+                self._read(reader, marked, i, quote)
 
     def _read(self, reader: Tags, marked: list[Quote], i: int, quote: Quote) -> None:
         flat, part = self.flat, self.parts[quote.paragraph]
@@ -51,10 +62,15 @@ class LetterReader:
             ahead = _second_sentence(ahead)
         before = reader.before(ahead) if ahead.strip() else None
         told = bool((after and after.kind != "beat") or (before and before.kind != "beat"))
-        if not is_speech(flat, quote, part, told):
+        gap = flat[begin : quote.outer]
+        tag = bool(same and self.behind and self.found[-1] is marked[i - 1] and _only_tag(gap))
+        goes_on = (
+            tag and "(" not in gap and "--" not in gap and (gap.rstrip()[-1:] == "," or flat[quote.start].islower())
+        )
+        if not is_speech(flat, quote, part, told or goes_on):
             return
         if same and self.found and self.found[-1] is marked[i - 1]:
-            self.tags[-1] = self.behind and _only_tag(flat[begin : quote.outer])
+            self.tags[-1] = tag
         strong = [hint for hint in (after, before) if hint and hint.kind != "beat"]
         beats = [hint for hint in (before, after) if hint and hint.kind == "beat"]
         self.found.append(quote)
@@ -99,7 +115,7 @@ class LetterReader:
         mentions = Mentions(cast, known)
         seen: list[Event] = []
         at = 0
-        for quote in self.found:
+        for quote in sorted((*self.found, *self.unsaid), key=lambda quote: quote.outer):
             mentions.narration(self.flat[at : quote.outer], at, seen)
             at = quote.outer_end
         mentions.narration(self.flat[at:], at, seen)
