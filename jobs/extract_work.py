@@ -23,7 +23,7 @@ from understudy.script import name_key, owners, speakers
 from understudy.store import Store
 from understudy.wording import one_line
 
-VERSION = 2
+VERSION = 3
 RULES = "extract/rules"
 """Under this stage `latest` remembers what the rules made; under `extract`, what a model made of it (or the same)."""
 MOST_CHATS = 128 << 20
