@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.cast import chosen_cast
-from jobs.curate_sources import Parts, Sources, check_augmented, sources_of
+from jobs.curate_sources import Parts, Sources, Tables, check_augmented, sources_of
 from jobs.near_duplicates import bands_of
 from jobs.stage import StageResult, Unit, say, split_done, write_latest, write_tables
 from understudy.base import TINY
@@ -31,6 +31,7 @@ from understudy.recipe import CastEntry, Recipe
 from understudy.record import digest_of
 from understudy.samples import General, assemble
 from understudy.store import Store
+from understudy.wording import one_line
 
 if TYPE_CHECKING:
     from jobs.mix import Source
@@ -199,27 +200,37 @@ def _curated(
 
     with runtime.running():
         import ray
+        from ray.exceptions import RayError
 
-        # A mix entry's reader stays in its process: the task opens its own.
         task: Any = ray.remote(_curate_apart).options(num_cpus=1, max_retries=2)
-        waiting = {task.remote(store, recipe, u, people[u.name], sources.alone(u.name)): u.name for u in todo}
+        shared = ray.put((store, recipe, sources.overlay))
+        room = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        left, running = list(todo), dict[Any, str]()
         failed: UnderstudyError | None = None
-        while waiting:
-            [ready], _ = ray.wait(list(waiting), num_returns=1)
-            name = waiting.pop(ready)
+        while left or running:
+            while left and len(running) < room:
+                unit = left.pop(0)
+                running[task.remote(shared, unit, people[unit.name], sources.of(unit.name))] = unit.name
+            [ready], _ = ray.wait(list(running), num_returns=1)
+            name = running.pop(ready)
             try:
                 with runtime.own_errors():
                     counts = ray.get(ready)
             except UnderstudyError as error:
                 failed = failed or error  # the others are finished and kept
+            except RayError as error:
+                said = f"{name}: the process that curated it ended ({one_line(error)}); is there too little memory?"
+                failed = failed or UnderstudyError(f"{said} What is finished is kept; run the same command again")
             else:
                 yield name, counts
         if failed:
             raise failed
 
 
-def _curate_apart(store: Store, recipe: Recipe, unit: Unit, persona: Persona, sources: Sources) -> Mapping[str, Any]:
-    """What a Ray task runs."""
+def _curate_apart(shared: Any, unit: Unit, persona: Persona, parts: Parts) -> Mapping[str, Any]:
+    """What a Ray task runs; a mix entry's reader stays in its process, so the task opens its own."""
+    store, recipe, overlay = shared
+    sources = Sources(Tables(store, 0), overlay, {unit.name: parts})
     return _curate_one(store, recipe, unit, persona, sources, _opened_mix(recipe))
 
 
@@ -237,8 +248,6 @@ def _curate_one(
         curated.counts["mix_set_aside"] = dict(aside)
     if sources.unfinished:
         curated.counts["unfinished"] = sources.unfinished
-    if sources.lost_works:
-        curated.counts["review"]["lost_works"] = sources.lost_works
     if not curated.counts["turns"]["train"]:
         raise PersonaError(f"{unit.name}: nothing to learn is left of {_left_of(curated)}")
     tables = {"conversations": conversations_table(curated.conversations), "dropped": dropped_table(curated.dropped)}

@@ -7,7 +7,7 @@ about whose lines a person decided something are opened, to see whom the decisio
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jobs.attempt import unfinished
@@ -109,10 +109,6 @@ class Sources:
     def of(self, persona: str) -> Parts:
         """What there is of one persona."""
         return self.parts.get(persona) or Parts()
-
-    def alone(self, persona: str) -> Sources:
-        """What curate reads for one persona, to be sent to another process."""
-        return replace(self, tables=Tables(self.tables.store, 0), parts={persona: self.of(persona)})
 
     def lines(self, persona: str) -> Iterator[Any]:
         """Rows of the works in which the persona speaks, one work after another, as extraction left them."""

@@ -21,6 +21,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -126,6 +127,13 @@ def answer_all(service: Service, calls: Sequence[Call]) -> list[Answer]:
         from jobs.answer_rows import answer_list
 
         return answer_list(service, calls)
+    with calling(service, plan) as caller:
+        return caller.submit(calls).result()
+
+
+@contextmanager
+def calling(service: Service, plan: Plan) -> Iterator[Caller]:
+    """What answers calls in this process, for the length of the block; the ledger is said live."""
     meter = service.meter()
 
     async def report(*arguments: Any) -> tuple[float, str]:
@@ -134,7 +142,7 @@ def answer_all(service: Service, calls: Sequence[Call]) -> list[Answer]:
     caller = Caller(plan, report, f"d{next(_NUMBER)}")
     try:
         with live(service):
-            return caller.submit(calls).result()
+            yield caller
     finally:
         caller.close()
 

@@ -1,8 +1,9 @@
 """`understudy run --plan`: what a run would skip and why, and what the rest would take, before it starts.
 
-Nothing is written. Texts that are not up to date are rehearsed on a sample (jobs/rehearsal.py) with the stages' own
-code; units, calls and conversations are counted on what comes of it. Times are those of this store's former records;
-where there are none they are measured on the sample or assumed, and the plan says which.
+Nothing is written, but for the answers of calls that it is told to make. Texts that are not up to date are rehearsed on
+a sample (jobs/rehearsal.py) with the stages' own code; units, calls and conversations are counted on what comes of it.
+Times are those of this store's former records; where there are none they are measured on the sample, tried or assumed,
+and the plan says which.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from typing import Any
 
 from jobs.augment import run_augment
 from jobs.cast import chosen_cast
-from jobs.curate import run_curate
+from jobs.curate import APART_ROWS, run_curate
 from jobs.curate_sources import Sources, sources_of
 from jobs.evaluate import run_evaluate
 from jobs.llm import IN_PROCESS_CALLS
 from jobs.plan_asking import Asking
 from jobs.plan_calls import Calls, Former, Journals, calls_of, seconds_of
 from jobs.plan_reader import reader_calls
-from jobs.plan_steps import MOST_CONVERSATIONS
+from jobs.plan_steps import MOST_CONVERSATIONS, MOST_S
 from jobs.plan_training import Training, adapter_bytes, training_of, tried_here
 from jobs.publish import run_publish
 from jobs.rehearsal import Rehearsal, rehearsed
 from jobs.report_tables import Made
-from jobs.stage import Unit, planned_units, planning, write_latest, write_tables
+from jobs.stage import Unit, planned_units, planning, say, write_latest, write_tables
 from jobs.train import run_train
 from understudy.base import source_of
 from understudy.conversation import Conversation
@@ -76,7 +77,7 @@ def plan_run(
         if recipe.augment:
             stages.append(planner.augment())
         stages += [planner.curate(), planner.train(), planner.evaluate(), planner.publish()]
-        if first := next((stage for stage in stages if stage.todo and _takes_ray(stage)), None):
+        if first := next((stage for stage in stages if stage.todo and planner.takes_ray(stage)), None):
             first.seconds += START_S
             first.notes.append(f"with {START_S:g} s to start Ray")
         _tell_of_budget(recipe, stages)
@@ -88,13 +89,6 @@ def plan_run(
             "set_aside": dict(play.problems),
         }
         return Plan(recipe.name, sample, stages)
-
-
-def _takes_ray(stage: Stage) -> bool:
-    """Whether a stage starts Ray for what it has to do; few calls are sent by the command itself."""
-    if stage.stage == "augment":
-        return stage.calls + stage.cached > IN_PROCESS_CALLS
-    return stage.stage in ("extract", "train", "evaluate")
 
 
 def _tell_of_budget(recipe: Recipe, stages: Iterable[Stage]) -> None:
@@ -155,8 +149,16 @@ class _Planner:
         """Train and held-out conversations by persona."""
         self.examples: dict[str, list[Conversation]] = {}
         """Some of each persona's training conversations."""
+        self.apart = False
+        """Whether personas are curated side by side."""
         self.written = 0.0
         """Bytes of the tables of those that were put together."""
+
+    def takes_ray(self, stage: Stage) -> bool:
+        """Whether a stage starts Ray for what it has to do; little of it is done by the command itself."""
+        if stage.stage == "augment":
+            return stage.calls + stage.cached > IN_PROCESS_CALLS
+        return stage.stage in ("extract", "train", "evaluate") or (stage.stage == "curate" and self.apart)
 
     def extract(self) -> Stage:
         """By the rehearsal."""
@@ -233,7 +235,7 @@ class _Planner:
             if name in self.people and name not in self.waiting:
                 counts = record.counts["conversations"]
                 self.conversations[name] = (counts["train"], counts["heldout"])
-        names = sorted(self.waiting)
+        names = [entry.name for entry in self.cast if entry.name in self.waiting]
         looked = names[:MOST_PERSONAS]
         began = time.perf_counter()
         for name in looked:
@@ -245,6 +247,12 @@ class _Planner:
         stage.rows = sum(sum(self.conversations[name]) for name in names)
         stage.seconds = spent / max(1, len(looked)) * len(names) / max(self.play.lines_share, 1e-9)
         stage.seconds_by = "measured on the sample"
+        share = max(self.play.lines_share, 1e-9)
+        self.apart = sum(self._sources().of(name).rows for name in names) / share > APART_ROWS if names else False
+        if self.apart:
+            cores = min(os.cpu_count() or 1, len(names))
+            stage.seconds /= cores
+            stage.seconds_by += f", on {cores} of the cores"
         # Generated conversations are not in the sample.
         stage.seconds += MADE_S * sum(self.generated.get(name, 0.0) for name in names)
         own = sum(sum(self.conversations[name]) for name in looked)
@@ -351,6 +359,8 @@ class _Planner:
                 key = f"{made.keys[entry.name]}/conversations.parquet"
                 self.examples[entry.name] = _some(read_conversations(self.home.read_table(key)))
         systems = [(entry, system_text(self.people[entry.name])) for entry in entries]
+        if entries:
+            say("plan", f"trying a few steps of training, {MOST_S:g} s at most when the base is loaded")
         return tried_here(self.recipe, systems, self.examples)
 
     def _sources(self) -> Sources:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import median
 
 from jobs.calls import Call
-from jobs.llm import Service, answer_all
-from jobs.stage import heard_by
+from jobs.llm import BudgetReached, Service, calling
 from jobs.throttle import FIRST_LIMIT
 from understudy.recipe import Recipe
 from understudy.store import Store
@@ -45,12 +45,14 @@ class Asking:
         """Make some of these, from all parts of them; errors of the endpoint end the plan as they would end a run."""
         service = Service.of(self.recipe, self.store, "plan", endpoint)
         taken = self.taken[endpoint] = []
-        for call in calls[:: max(1, len(calls) // self.most)][: self.most]:
-            began = time.perf_counter()
-            with heard_by(lambda *_: None):  # one line of its own for each call would be no news
-                [answer] = answer_all(service, [call])
-            if not answer.cached:
-                taken.append(time.perf_counter() - began)
+        chosen = calls[:: max(1, len(calls) // self.most)][: self.most]
+        # A budget that is reached ends the asking, not the plan.
+        with suppress(BudgetReached), calling(service, service.plan()) as caller:
+            for call in chosen:
+                began = time.perf_counter()
+                [answer] = caller.submit([call]).result()
+                if not answer.cached:
+                    taken.append(time.perf_counter() - began)
 
     @property
     def answer_s(self) -> float | None:

@@ -91,15 +91,16 @@ def tried_here(
     base = _resolved(recipe.model.model_dump_json(), recipe.folder)
     if base is None or os.environ.get("RAY_ADDRESS", "local") != "local":
         return None
+    most = max((conversations.get(entry.name, ()) for entry, _ in entries), key=len, default=())
     work: list[Sitting] = []
     groups = rows = 0
     for entry, system in entries:
         train = recipe.train_config(entry)
-        known = conversations.get(entry.name, ())[:MOST_CONVERSATIONS]
         if not groups or rows + train.micro_batch_size > ROWS_OF_A_GROUP:
             groups, rows = groups + 1, 0
         rows += train.micro_batch_size
-        if groups == 1:
+        if groups == 1:  # how many slots share a step makes its time: one without conversations yet takes another's
+            known = (conversations.get(entry.name) or most)[:MOST_CONVERSATIONS]
             said = [one.messages for one in known]
             work.append(Sitting(slot_config(entry.name, train), system, train.max_length, said, train.probes))
     each = _shares(recipe, groups)

@@ -102,6 +102,15 @@ def test_a_file_that_two_entries_name_is_one_work(tmp_path: Path) -> None:
     assert load(work).text == "ADAM: Ja."
 
 
+def test_a_file_is_not_called_like_a_row_of_a_table_or_a_piece_of_a_cut_text(tmp_path: Path) -> None:
+    for name in ("vol.jsonl", "vol.1.txt", "long.txt", "long.2.txt", "calm.txt", "calm.3.txt"):
+        (tmp_path / name).write_text(json.dumps({"text": "A: b"}))
+    entries = [CorpusEntry(path="vol.jsonl", column="text"), CorpusEntry(path="long.txt", cut=True)]
+    corpus = (*entries, CorpusEntry(path="*.txt"))
+    names = [work.name for work in find_works(Recipe(name="r", corpus=corpus, cast=(), folder=str(tmp_path)))]
+    assert sorted(names) == ["calm", "calm.3", "long", "long-2", "vol", "vol-1"]
+
+
 def test_work_ids_are_valid_unique_and_do_not_change_when_a_file_joins() -> None:
     files = ["/a/红楼梦.txt", "/a/水浒传.txt", "/a/Faust I.txt", "/b/Faust I.txt", "/c/b/Faust I.txt", "/" + "x" * 300]
     names = work_names(files)

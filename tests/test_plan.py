@@ -274,3 +274,11 @@ def test_what_training_takes_is_tried_where_no_record_tells(tmp_path):
     assert tried["train"].seconds_by.startswith("by a few steps tried")
     assert tried["train"].rows == guessed["train"].rows
     assert 0 < tried["evaluate"].seconds < 60
+
+
+def test_a_budget_ends_the_calls_made_for_a_plan_and_not_the_plan(tmp_path):
+    with endpoint(greet) as url:
+        recipe = production(tmp_path / "quay", str(url), budget={"requests": 3})
+        stage = planned(recipe, ask=8)["augment"]
+        assert len(url.seen) == 3
+        assert (stage.calls, stage.cached) == (CALLS - 3, 3)

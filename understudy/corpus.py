@@ -68,8 +68,27 @@ def find_works(recipe: Recipe) -> list[Work]:
     for entry in recipe.corpus:
         for location in find_files(entry.path, Path(recipe.folder), suffixes_of(entry)):
             entries.setdefault(location, entry)
-    names = work_names(list(entries))
+    names = _apart_from_parts(work_names(list(entries)), list(entries.items()))
     return [Work(name, location, entry) for name, (location, entry) in zip(names, entries.items(), strict=True)]
+
+
+def _apart_from_parts(names: list[str], found: list[tuple[str, CorpusEntry]]) -> list[str]:
+    """No file has the name of a row of a table or of a piece of a cut text, `<work>.<number>`."""
+    parted = {
+        name
+        for name, (location, entry) in zip(names, found, strict=True)
+        if entry.cut or ending(location) in TABLE_SUFFIXES
+    }
+    taken = set(names)
+    for at, name in enumerate(names):
+        work, _, number = name.rpartition(".")
+        if work in parted and number.isdecimal():
+            apart = f"{work}-{number}"
+            while apart in taken:
+                apart += "-file"
+            taken.add(apart)
+            names[at] = apart
+    return names
 
 
 def suffixes_of(entry: CorpusEntry) -> tuple[str, ...]:

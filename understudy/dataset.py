@@ -200,7 +200,7 @@ def _by_work(rows: Iterable[Row]) -> Iterator[list[Row]]:
     met: set[str] = set()
     for work, own in groupby(rows, key=itemgetter("work")):
         if work in met:
-            raise ValueError(f"{work}: its rows do not stand together")
+            raise StoreError(f"{work}: its lines do not stand together; run `understudy extract` anew with --force")
         met.add(work)
         yield list(own)
 
