@@ -43,6 +43,8 @@ PART_BYTES = 32 << 20
 MOST_PARTS = 4096
 MOST_LOOKS = 20
 """At generations that another machine merges meanwhile."""
+BETWEEN_LOOKS_S = 0.05
+"""A little longer each time, up to five times this."""
 INDEX_CACHE_BYTES = 64 << 20
 ORPHANS_WAIT_S = 20.0
 """Workers of a killed run end within seconds of it; longer is somebody else's work."""
@@ -86,19 +88,23 @@ class Journal:
 
     def current(self) -> Journal:
         """The journal with the generations that are in the store now."""
-        return self._listed()[0]
+        return self._listed().journal
 
-    def _listed(self) -> tuple[Journal, list[str], list[str]]:
-        """(as `current`, generations without a manifest, generations that others have replaced)."""
+    def _listed(self) -> _Listing:
+        """The generations that are there, looked for until two looks agree."""
         keys, found, before = list[str](), dict[str, dict[str, Any]](), None
-        for _ in range(MOST_LOOKS):
+        wanted, settled = set[str](), False
+        for look in range(1, MOST_LOOKS + 1):
             keys = self.store.keys(f"{self.prefix}/base")
             wanted, found = {key for key in keys if key.endswith("/manifest.json")}, {}
-            with suppress(MissingError):
-                found = {key.split("/")[-2]: self.store.get_json(key) for key in sorted(wanted)}
+            for key in sorted(wanted):
+                with suppress(MissingError):  # one that went since costs no other
+                    found[_generation_of(key)] = self.store.get_json(key)
             # Until two looks agree: one alone may have missed what replaces a generation that went under its eyes.
-            if wanted == before and len(found) == len(wanted):
+            if settled := wanted == before and len(found) == len(wanted):
                 break
+            if before is not None or len(found) < len(wanted):
+                time.sleep(BETWEEN_LOOKS_S * min(look, 5))
             before = wanted
         gone = {name for manifest in found.values() for name in manifest["replaces"]}
         kept = [
@@ -106,8 +112,10 @@ class Journal:
             for name, one in sorted(found.items())
             if name not in gone
         ]
-        unfinished = {key.split("/")[-2] for key in keys} - found.keys()
-        return replace(self, generations=tuple(kept)), sorted(unfinished), sorted(gone & found.keys())
+        # A manifest that is listed but was not read says nothing against its generation.
+        unfinished = set(map(_generation_of, keys)) - set(map(_generation_of, wanted))
+        journal = replace(self, generations=tuple(kept))
+        return _Listing(journal, settled, tuple(sorted(unfinished)), tuple(sorted(gone & found.keys())))
 
     def opened(self, run: str = "", wait_s: float = ORPHANS_WAIT_S) -> Journal:
         """The journal at the start of run `run`: what others left is collected and moved into a generation."""
@@ -118,9 +126,11 @@ class Journal:
                 self.collect(run)
             # First the segments: another machine may merge them just now, and then what it made is seen after.
             segments = self.segments(run)
-            journal, unfinished, replaced = self._listed()
-            sweep(self.store, f"{self.prefix}/base", unfinished, replaced, live_folder(self.store))
-            return _compacted(journal, segments)
+            found = self._listed()
+            if found.settled:
+                base, live = f"{self.prefix}/base", live_folder(self.store)
+                sweep(self.store, base, found.unfinished, found.replaced, live)
+            return _compacted(found.journal, segments)
 
     def collect(self, run: str = "", keep: bool = False) -> None:
         """Send what killed writers left in this machine's spool to the store; `keep`: those of `run` stay here too."""
@@ -144,6 +154,23 @@ class Journal:
         runs = {path.name.split(".")[0] for path in found}
         alive = {one for one in runs if one != run and is_held(run_lock(self.store, one))}
         return [path for path in found if path.name.split(".")[0] not in alive]
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What lies below `base/`."""
+
+    journal: Journal
+    settled: bool
+    """Whether two looks agreed and every manifest was read; nothing may be deleted where they did not."""
+    unfinished: tuple[str, ...]
+    """Generations without a manifest."""
+    replaced: tuple[str, ...]
+    """Generations that are in others now."""
+
+
+def _generation_of(key: str) -> str:
+    return key.split("/")[-2]
 
 
 def local_root(store: Store) -> Path:
