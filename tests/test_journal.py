@@ -19,8 +19,9 @@ from jobs import journal as journals
 from jobs import peers, records, sweeping
 from jobs.caller import Caller, Plan
 from jobs.calls import Call
-from jobs.journal import Journal, Lookup, finished, is_held, local_root
+from jobs.journal import Journal, finished, is_held, local_root
 from jobs.locks import locked
+from jobs.lookup import Lookup
 from jobs.questions import question_key
 from jobs.records import Damage, Writer, frame, pack_payload, read_payload, scan
 from jobs.spools import collect_here
