@@ -235,8 +235,6 @@ def _curate_one(
     curated = assemble(setting, sources.lines(unit.name), sources.offers(unit.name), generals, bands_of)
     if aside:
         curated.counts["mix_set_aside"] = dict(aside)
-    if sources.unfinished:
-        curated.counts["unfinished"] = sources.unfinished
     if sources.lost_works:
         curated.counts["review"]["lost_works"] = sources.lost_works
     if not curated.counts["turns"]["train"]:
