@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.caller import Caller, Plan
 from jobs.calls import Answer, Call, read_call
-from jobs.journal import Journal, Lookup, host, is_held, part_of, run_lock
+from jobs.journal import Journal, host, is_held, part_of, run_lock
 from jobs.ledger import BudgetReached, Meter
+from jobs.lookup import Lookup
 from jobs.questions import questions_of, set_aside
 from jobs.spools import Lost, collect_elsewhere, collect_here
 from understudy.errors import InputError, UnderstudyError

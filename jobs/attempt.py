@@ -1,61 +1,47 @@
 """What a stage began and did not end: the stage after it reads what was made before that, and says so.
 
-runs/<recipe>/<stage>/attempt.json    since when, and why it ended; gone as soon as the stage is done
+runs/<recipe>/<stage>/attempt.json    since when, of which personas, and why it ended; gone as soon as all of it is done
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import wraps
-from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
-from jobs.stage import StageResult, is_planning
-from understudy.errors import MissingError, PersonaError, RecipeError, StoreError
-from understudy.recipe import Recipe
+from understudy.errors import MissingError, StoreError
 from understudy.store import Store
 
 KILLED = "it was ended from outside"
 MOST_SAID = 300
-P = ParamSpec("P")
-Run = Callable[Concatenate[Recipe, P], StageResult]
 
 
-def attempted(stage: str) -> Callable[[Run[P]], Run[P]]:
-    """Marks what a stage begins, so that an end before its time, a kill too, is known to `unfinished`."""
+@contextmanager
+def attempt(
+    store: Store, recipe: str, stage: str, personas: Collection[str] = (), whole: bool = True
+) -> Iterator[None]:
+    """Marks the work in its block, so that an end before its time, a kill too, is known to `unfinished`.
 
-    def marking(run: Run[P]) -> Run[P]:
-        @wraps(run)
-        def marked(recipe: Recipe, *args: P.args, **given: P.kwargs) -> StageResult:
-            if is_planning():
-                return run(recipe, *args, **given)
-            store = Store.open(recipe.store, Path(recipe.folder or "."))
-            key, before = _key(recipe.name, stage), _read(store, recipe.name, stage)
-            begun = {"since": datetime.now(UTC).isoformat(timespec="seconds")}
-            store.put_json(key, {**begun, "why": KILLED})
-            try:
-                result = run(recipe, *args, **given)
-            except (RecipeError, PersonaError):  # nothing was begun: the next stage refuses the same recipe
-                with suppress(StoreError):
-                    store.put_json(key, before) if before else store.delete(key)
-                raise
-            except Exception as error:
-                said = " ".join(str(error).split())[:MOST_SAID] or type(error).__name__
-                with suppress(StoreError):
-                    store.put_json(key, {**begun, "why": said})
-                raise
-            of_some = any(isinstance(one, tuple) and one for one in (*args, *given.values()))
-            if of_some and before:  # of the other personas' it is still true
-                store.put_json(key, before)
-            else:
-                store.delete(key)
-            return result
-
-        return marked
-
-    return marking
+    `personas`: of whom it is, where the stage works persona by persona; `whole`: they are all that there are. What is
+    checked before belongs outside: input that is refused leaves everything as it was.
+    """
+    key, before, own = _key(recipe, stage), _read(store, recipe, stage), set(personas)
+    left = set(before.get("of") or ())
+    known = own and (not before or left)  # else it is of everybody, by no names
+    begun = {"since": datetime.now(UTC).isoformat(timespec="seconds"), **({"of": sorted(own | left)} if known else {})}
+    store.put_json(key, {**begun, "why": KILLED})
+    try:
+        yield
+    except Exception as error:
+        said = " ".join(str(error).split())[:MOST_SAID] or type(error).__name__
+        with suppress(StoreError):
+            store.put_json(key, {**begun, "why": said})
+        raise
+    if whole or not before or (left and left <= own):
+        store.delete(key)
+    else:  # of the others it is still true
+        store.put_json(key, {**before, "of": sorted(left - own)} if left else before)
 
 
 def unfinished(store: Store, recipe: str, stage: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.attempt import attempted
+from jobs.attempt import attempt
 from jobs.augment_calls import Question, answered
 from jobs.augment_task import Task
 from jobs.cast import chosen_cast
@@ -36,7 +36,6 @@ from understudy.store import Store
 VERSION = 1
 
 
-@attempted("augment")
 def run_augment(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = False) -> StageResult:
     """Run the recipe's augmentation steps for its cast, or only for `personas`; what did not change is skipped.
 
@@ -47,13 +46,13 @@ def run_augment(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
     store = Store.open(recipe.store, Path(recipe.folder or "."))
     if not recipe.augment:
         raise InputError(f"{recipe.name}: has no augment steps; add `augment: [{{name: NAME, kind: style}}]`")
-    everyone = chosen_cast(recipe, store, ())
+    everyone, cast = chosen_cast(recipe, store, ()), chosen_cast(recipe, store, personas)
     check_steps(recipe, everyone)
     sources = sources_of(store, recipe, ())
     sources.tell_unfinished("augment")
     planned = [
         (_unit(store, recipe, sources, step, persona), step, persona)
-        for persona in (cast_entry_persona(entry, recipe) for entry in chosen_cast(recipe, store, personas))
+        for persona in (cast_entry_persona(entry, recipe) for entry in cast)
         for step in recipe.augment
         if step.personas is None or persona.name in step.personas
     ]
@@ -67,6 +66,15 @@ def run_augment(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
         for unit, step, persona in planned
         if unit.fingerprint in wanted
     ]
+    with attempt(store, recipe.name, "augment", {entry.name for entry in cast}, len(cast) == len(everyone)):
+        ledger = _made(store, recipe, tasks)
+        keep = [unit_name(entry.name, step) for entry in everyone for step in recipe.augment]
+        write_latest(store, recipe.name, "augment", fingerprints(units), keep)
+    return StageResult.of("augment", store, recipe.name, units, todo, began, {"ledger": ledger} if ledger else {})
+
+
+def _made(store: Store, recipe: Recipe, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Work the tasks off and keep what they made; the ledger by endpoint."""
     ledger = _work(store, recipe, tasks) if tasks else {}
     silent = [task for task in tasks if task.unheard]
     for task in tasks:
@@ -79,9 +87,7 @@ def run_augment(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fa
             f"{silent[0].unit.name}: none of {silent[0].calls['calls']} calls was answered "
             f"({silent[0].no_answer}){more}; see the endpoint, then run it again"
         )
-    keep = [unit_name(entry.name, step) for entry in everyone for step in recipe.augment]
-    write_latest(store, recipe.name, "augment", fingerprints(units), keep)
-    return StageResult.of("augment", store, recipe.name, units, todo, began, {"ledger": ledger} if ledger else {})
+    return ledger
 
 
 def unit_name(persona: str, step: AnyStep) -> str:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from jobs.calls import Answer, Call
 from jobs.endpoint_calls import EndpointError, Reply, Server
-from jobs.journal import Journal, Lookup
+from jobs.journal import Journal
 from jobs.ledger import Reporter, Tally
+from jobs.lookup import Lookup
 from jobs.peers import Peers
 from jobs.questions import Question, questions_of
 from jobs.records import Writer

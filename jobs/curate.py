@@ -246,8 +246,6 @@ def _curate_one(
     curated = assemble(setting, sources.lines(unit.name), sources.offers(unit.name), generals, bands_of)
     if aside:
         curated.counts["mix_set_aside"] = dict(aside)
-    if sources.unfinished:
-        curated.counts["unfinished"] = sources.unfinished
     if not curated.counts["turns"]["train"]:
         raise PersonaError(f"{unit.name}: nothing to learn is left of {_left_of(curated)}")
     tables = {"conversations": conversations_table(curated.conversations), "dropped": dropped_table(curated.dropped)}

@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jobs.attempt import attempted
+from jobs.attempt import attempt
 from jobs.attribute import attributed, check_reader, keeps_silent
 from jobs.cast import remember_speakers
 from jobs.extract_work import RULES, CastNames, Task, extract_work, given_up, hear_work, rules_latest
@@ -45,7 +45,6 @@ CPUS = 1.0
 """Of one worker: parsing takes a core as long as it lasts."""
 
 
-@attempted("extract")
 def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
     """Extract every work of `recipe`'s corpus; works that did not change are skipped.
 
@@ -58,6 +57,19 @@ def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
     cast = _cast_names(recipe, store, plain)
     _warn_of_idle_patterns(cast, [task.work for task in plain])
     tasks = with_cast(plain, cast, keeps_silent(recipe))
+    with attempt(store, recipe.name, "extract"):
+        good, bad = _extracted(recipe, store, tasks)
+    units = {result["work"]: result["fingerprint"] for result in good}
+    details = {"set_aside": {result["work"]: result["problem"] for result in bad}} if bad else {}
+    made = tuple(result["work"] for result in good if not result["skipped"])
+    totals = _totals(good, len(bad))
+    return StageResult("extract", store, recipe.name, units, made, totals, time.time() - began, details)
+
+
+def _extracted(
+    recipe: Recipe, store: Store, tasks: Sequence[Task]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Every work read and kept: results of those that could be, by name, and of the others."""
     results: list[dict[str, Any]] = []
     for result in _each(extract_work, tasks, recipe):
         if "fatal" in result:
@@ -78,12 +90,8 @@ def run_extract(recipe: Recipe, force: bool = False) -> StageResult:
     skipped = sum(result["skipped"] for result in good)
     if skipped:
         say("extract", f"{skipped} of {len(tasks)} works up to date, skipped")
-    units = {result["work"]: result["fingerprint"] for result in good}
-    write_latest(store, recipe.name, "extract", units)
-    details = {"set_aside": {result["work"]: result["problem"] for result in bad}} if bad else {}
-    made = tuple(result["work"] for result in good if not result["skipped"])
-    totals = _totals(good, len(bad))
-    return StageResult("extract", store, recipe.name, units, made, totals, time.time() - began, details)
+    write_latest(store, recipe.name, "extract", {result["work"]: result["fingerprint"] for result in good})
+    return good, bad
 
 
 def works_of(recipe: Recipe) -> list[Work]:

@@ -19,10 +19,8 @@ import hashlib
 import os
 import shutil
 import socket
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +41,8 @@ PART_BYTES = 32 << 20
 MOST_PARTS = 4096
 MOST_LOOKS = 20
 """At generations that another machine merges meanwhile."""
-INDEX_CACHE_BYTES = 64 << 20
+BETWEEN_LOOKS_S = 0.05
+"""A little longer each time, up to five times this."""
 ORPHANS_WAIT_S = 20.0
 """Workers of a killed run end within seconds of it; longer is somebody else's work."""
 OWN_WAIT_S = 5.0
@@ -86,19 +85,23 @@ class Journal:
 
     def current(self) -> Journal:
         """The journal with the generations that are in the store now."""
-        return self._listed()[0]
+        return self._listed().journal
 
-    def _listed(self) -> tuple[Journal, list[str], list[str]]:
-        """(as `current`, generations without a manifest, generations that others have replaced)."""
+    def _listed(self) -> _Listing:
+        """The generations that are there, looked for until two looks agree."""
         keys, found, before = list[str](), dict[str, dict[str, Any]](), None
-        for _ in range(MOST_LOOKS):
+        wanted, settled = set[str](), False
+        for look in range(1, MOST_LOOKS + 1):
             keys = self.store.keys(f"{self.prefix}/base")
             wanted, found = {key for key in keys if key.endswith("/manifest.json")}, {}
-            with suppress(MissingError):
-                found = {key.split("/")[-2]: self.store.get_json(key) for key in sorted(wanted)}
+            for key in sorted(wanted):
+                with suppress(MissingError):  # one that went since costs no other
+                    found[_generation_of(key)] = self.store.get_json(key)
             # Until two looks agree: one alone may have missed what replaces a generation that went under its eyes.
-            if wanted == before and len(found) == len(wanted):
+            if settled := wanted == before and len(found) == len(wanted):
                 break
+            if before is not None or len(found) < len(wanted):
+                time.sleep(BETWEEN_LOOKS_S * min(look, 5))
             before = wanted
         gone = {name for manifest in found.values() for name in manifest["replaces"]}
         kept = [
@@ -106,8 +109,10 @@ class Journal:
             for name, one in sorted(found.items())
             if name not in gone
         ]
-        unfinished = {key.split("/")[-2] for key in keys} - found.keys()
-        return replace(self, generations=tuple(kept)), sorted(unfinished), sorted(gone & found.keys())
+        # A manifest that is listed but was not read says nothing against its generation.
+        unfinished = set(map(_generation_of, keys)) - set(map(_generation_of, wanted))
+        journal = replace(self, generations=tuple(kept))
+        return _Listing(journal, settled, tuple(sorted(unfinished)), tuple(sorted(gone & found.keys())))
 
     def opened(self, run: str = "", wait_s: float = ORPHANS_WAIT_S) -> Journal:
         """The journal at the start of run `run`: what others left is collected and moved into a generation."""
@@ -118,9 +123,11 @@ class Journal:
                 self.collect(run)
             # First the segments: another machine may merge them just now, and then what it made is seen after.
             segments = self.segments(run)
-            journal, unfinished, replaced = self._listed()
-            sweep(self.store, f"{self.prefix}/base", unfinished, replaced, live_folder(self.store))
-            return _compacted(journal, segments)
+            found = self._listed()
+            if found.settled:
+                base, live = f"{self.prefix}/base", live_folder(self.store)
+                sweep(self.store, base, found.unfinished, found.replaced, live)
+            return _compacted(found.journal, segments)
 
     def collect(self, run: str = "", keep: bool = False) -> None:
         """Send what killed writers left in this machine's spool to the store; `keep`: those of `run` stay here too."""
@@ -144,6 +151,23 @@ class Journal:
         runs = {path.name.split(".")[0] for path in found}
         alive = {one for one in runs if one != run and is_held(run_lock(self.store, one))}
         return [path for path in found if path.name.split(".")[0] not in alive]
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What lies below `base/`."""
+
+    journal: Journal
+    settled: bool
+    """Whether two looks agreed and every manifest was read; nothing may be deleted where they did not."""
+    unfinished: tuple[str, ...]
+    """Generations without a manifest."""
+    replaced: tuple[str, ...]
+    """Generations that are in others now."""
+
+
+def _generation_of(key: str) -> str:
+    return key.split("/")[-2]
 
 
 def local_root(store: Store) -> Path:
@@ -287,7 +311,7 @@ def _sorted_part(entries: Sequence[Entry]) -> tuple[bytes, bytes]:
     import numpy as np
 
     pieces = [frame(entry.key, entry.payload) for entry in entries]
-    index = np.zeros(len(pieces), dtype=_index_type())
+    index = np.zeros(len(pieces), dtype=index_type())
     at = 0
     for number, (entry, piece) in enumerate(zip(entries, pieces, strict=True)):
         index[number] = (int.from_bytes(entry.key[:8], "big"), at, len(piece))
@@ -301,7 +325,8 @@ def part_of(key: bytes, bits: int) -> int:
     return int.from_bytes(key[:4], "big") >> (32 - bits)
 
 
-def _index_type() -> np.dtype:
+def index_type() -> np.dtype:
+    """Of an index: where the records of a partition lie, sorted by key."""
     import numpy as np
 
     return np.dtype([("prefix", "<u8"), ("offset", "<u8"), ("length", "<u4")])
@@ -316,90 +341,3 @@ def _size(journal: Journal, segments: Sequence[str]) -> int:
 def _drop(journal: Journal, segments: Iterable[str]) -> None:
     for key in segments:
         journal.store.delete(key)
-
-
-# -- looking up -------------------------------------------------------------------------------------------------------
-
-
-class Lookup:
-    """Finds records of a journal by key; keeps a bounded number of indexes at hand."""
-
-    def __init__(self, journal: Journal):
-        self.journal = journal
-        self.damage = Damage()
-        self._indexes: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
-        self._looking = threading.Lock()
-
-    def find(self, keys: Iterable[bytes]) -> dict[bytes, dict[str, Any]]:
-        """Payload by key for those keys that are there and whole."""
-        wanted = sorted(set(keys))
-        with self._looking:  # batches look at the same time
-            for _ in range(MOST_LOOKS):
-                try:
-                    return self._find(wanted)
-                except MissingError:  # another run merged generations meanwhile
-                    self.journal = self.journal.current()
-                    self._indexes.clear()
-            return self._find(wanted)
-
-    def refresh(self) -> None:
-        """Look at the generations that are in the store now, too."""
-        with self._looking:
-            self.journal = self.journal.current()
-            self._indexes.clear()
-
-    def _find(self, wanted: list[bytes]) -> dict[bytes, dict[str, Any]]:
-        found: dict[bytes, dict[str, Any]] = {}
-        for generation in reversed(self.journal.generations):
-            by_part: dict[int, list[bytes]] = {}
-            for key in wanted:
-                if key not in found or found[key].get("open"):
-                    by_part.setdefault(part_of(key, generation.bits), []).append(key)
-            for part, keys in by_part.items():
-                found.update(self._in_part(generation, part, keys))
-        return found
-
-    def _in_part(self, generation: Generation, part: int, keys: list[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        import numpy as np
-
-        index = self._index(generation, part)
-        if not len(index):
-            return
-        prefixes = np.array([int.from_bytes(key[:8], "big") for key in keys], dtype=np.uint64)
-        first = np.searchsorted(index["prefix"], prefixes, "left")
-        last = np.searchsorted(index["prefix"], prefixes, "right")
-        rows = sorted({int(row) for low, high in zip(first, last, strict=True) for row in range(low, high)})
-        if not rows:
-            return
-        name = f"{self.journal.prefix}/base/{generation.name}/{part:04x}.rec"
-        spans = [(int(index[row]["offset"]), int(index[row]["length"])) for row in rows]
-        asked = set(keys)
-        for piece in self.journal.store.get_ranges(name, spans):
-            for entry in scan(piece, self.damage):
-                if entry.key in asked:
-                    yield entry.key, read_payload(entry.payload)
-
-    def _index(self, generation: Generation, part: int) -> np.ndarray:
-        import numpy as np
-
-        at = (generation.name, part)
-        if at in self._indexes:
-            self._indexes.move_to_end(at)
-            return self._indexes[at]
-        base = f"{self.journal.prefix}/base/{generation.name}/{part:04x}"
-        raw = self.journal.store.get(f"{base}.idx")
-        if hashlib.blake2b(raw[:-8], digest_size=8).digest() != raw[-8:]:
-            raw = _sorted_index(self.journal.store.get(f"{base}.rec"), self.damage)
-        index = np.frombuffer(raw[:-8], dtype=_index_type())
-        self._indexes[at] = index
-        while len(self._indexes) > 1 and sum(one.nbytes for one in self._indexes.values()) > INDEX_CACHE_BYTES:
-            self._indexes.popitem(last=False)
-        return index
-
-
-def _sorted_index(data: bytes, damage: Damage) -> bytes:
-    """The index of a partition, made anew from its records."""
-    import numpy as np
-
-    rows = [(int.from_bytes(e.key[:8], "big"), e.offset, e.length) for e in scan(data, damage)]
-    return np.array(sorted(rows), dtype=_index_type()).tobytes() + bytes(8)

@@ -14,8 +14,9 @@ from jobs.augment_calls import call_of
 from jobs.calls import Call
 from jobs.curate_sources import Sources
 from jobs.embedded import identity_here
-from jobs.journal import Journal, Lookup
+from jobs.journal import Journal
 from jobs.llm import endpoints_of
+from jobs.lookup import Lookup
 from jobs.material import material_of
 from jobs.plan_asking import Asking, seconds_at
 from jobs.questions import key_at

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobs.calls import Answer, Call, call_problem, key_of
-from jobs.journal import Lookup
+from jobs.lookup import Lookup
 from understudy.recipe import Endpoint
 
 if TYPE_CHECKING:

@@ -168,11 +168,6 @@ def planning() -> Iterator[None]:
         _PLANNING.reset(token)
 
 
-def is_planning() -> bool:
-    """Whether stages are only asked what they would do."""
-    return _PLANNING.get()
-
-
 def planned_units(run: Callable[[], Any]) -> tuple[Unit, ...]:
     """The units that `run`, a call of a stage, would look at; it ends there, before anything is written."""
     with planning():

@@ -9,17 +9,19 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from jobs.attempt import unfinished
 from jobs.augment import run_augment
 from jobs.llm import BudgetReached
 from jobs.stage import heard_by
 from tests.endpoint import endpoint
 from tests.greeter import fault_of, good, greet
 from understudy.dataset import read_conversations
-from understudy.errors import RecipeError, UnderstudyError
+from understudy.errors import PersonaError, RecipeError, UnderstudyError
 from understudy.recipe import Recipe, load
 from understudy.record import read_record
 from understudy.store import Store
@@ -278,3 +280,27 @@ def test_a_step_for_one_persona_leaves_the_other_alone_and_a_stranger_is_refused
             run_augment(recipe_of(tmp_path, url, {"personas": ["stork"]}, cast=cast))
         with pytest.raises(RecipeError, match=r"augment\.step-0\.judge: critic is not in endpoints"):
             run_augment(recipe_of(tmp_path, url, {"judge": "critic"}, cast=cast))
+
+
+def test_a_stopped_run_is_told_of_until_each_persona_whose_it_was_is_done(tmp_path):
+    cast = [{"name": name, "system_prompt": "You write letters."} for name in ("crane", "heron", "stork")]
+    with endpoint(good) as url:
+        recipe, store = recipe_of(tmp_path, url, {}, cast=cast), Store.open(tmp_path / "store")
+        strict = recipe_of(tmp_path, url, {}, cast=cast, budget={"requests": 2})
+
+        def told(recipe: Recipe, *personas: str) -> bool:
+            with suppress(BudgetReached):
+                run_augment(recipe, personas)
+            return bool(unfinished(store, recipe.name, "augment"))
+
+        assert told(strict, "crane")
+        assert told(recipe, "heron")
+        assert not told(recipe, "crane")
+        assert told(strict)
+        assert told(recipe, "crane", "heron")
+        assert not told(recipe, "stork")
+        with pytest.raises(RecipeError):
+            run_augment(recipe_of(tmp_path, url, {"judge": "critic"}, cast=cast))
+        with pytest.raises(PersonaError):
+            run_augment(recipe, ("owl",))
+        assert not unfinished(store, recipe.name, "augment")

@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from test_cleaning import malformed_rows
 from test_conversation import play
 
-from jobs.attempt import attempted, unfinished
+from jobs.attempt import attempt, unfinished
 from jobs.curate import run_curate
 from jobs.curate_sources import sources_of
 from jobs.extract import run_extract
@@ -26,7 +27,7 @@ from understudy.cleaning.near import band_hashes
 from understudy.cleaning.overlap import HeldOut
 from understudy.conversation import Conversation, Message, Provenance, conversation_id
 from understudy.dataset import conversations_table, lines_table, persona_view, read_conversations, schemas
-from understudy.errors import CorpusError, InputError, PersonaError
+from understudy.errors import InputError, PersonaError, StoreError
 from understudy.line_samples import Setting
 from understudy.overlay import Overlay, add, on_conversation, on_line, read
 from understudy.persona import Persona
@@ -373,30 +374,77 @@ def test_decisions_of_a_work_a_persona_or_a_conversation_that_is_gone_are_told_a
     assert len(read(store, "jug").decisions) == 4
 
 
-def test_what_an_extract_left_that_failed_since_is_used_but_said_and_recorded(tmp_path, capsys):
+def test_what_an_extract_left_that_failed_since_is_used_but_said_as_long_as_it_is_so(tmp_path, capsys):
     recipe = production(tmp_path)
     store = Store.open(tmp_path / "store")
     extracted(store, "w", cast_rows())
     assert "unfinished" not in run_curate(recipe).details
-    with pytest.raises(CorpusError, match="no file matches"):
-        run_extract(recipe)
+    with pytest.raises(StoreError), attempt(store, "jug", "extract"):
+        raise StoreError("the disk is\nfull")
     capsys.readouterr()
-    result = run_curate(recipe)
-    said = "the last extract did not end (corpus *.txt: no file matches this pattern in"
+    result = run_curate(recipe, force=True)
+    said = "the last extract did not end (the disk is full); what it left before is used"
     assert f"curate    {said}" in capsys.readouterr().err
-    assert result.skipped
+    assert result.details["unfinished"]["extract"].startswith(said)
     assert result.details["unfinished"]["extract"].endswith("run `understudy extract` with this recipe")
-    assert run_curate(recipe, force=True).counts["eve"]["unfinished"]["extract"].startswith(said)
-    seen = []
-
-    @attempted("extract")
-    def killed_or_done(recipe: Recipe) -> Any:
-        seen.append(unfinished(store, "jug", "extract"))
-
-    killed_or_done(recipe)
-    assert "it was ended from outside" in seen[0]
-    assert "unfinished" not in run_curate(recipe).details
+    assert run_curate(recipe).skipped
+    with attempt(store, "jug", "extract"):
+        assert "it was ended from outside" in unfinished(store, "jug", "extract")
     assert not store.exists("runs/jug/extract/attempt.json")
+    after = run_curate(recipe)
+    assert after.skipped
+    assert "unfinished" not in json.dumps(after.as_json())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"corpus": [{"path": "*.txt"}]},
+        {"corpus": [{"path": "t.jsonl", "column": "body"}]},
+        {"corpus": [{"path": "t.jsonl"}], "extract": {"llm": {"endpoint": "nobody"}}},
+    ],
+)
+def test_an_extract_that_refuses_its_input_has_begun_nothing_and_says_nothing_of_it_later(tmp_path, wrong):
+    (tmp_path / "t.jsonl").write_text('{"text": "ADAM: Yes."}\n')
+    store = Store.open(tmp_path / "store")
+    extracted(store, "w", cast_rows())
+    with pytest.raises(InputError):
+        run_extract(production(tmp_path, **wrong))
+    assert not unfinished(store, "jug", "extract")
+    with pytest.raises(StoreError), attempt(store, "jug", "extract"):
+        raise StoreError("the disk is full")
+    with pytest.raises(InputError):
+        run_extract(production(tmp_path, **wrong))
+    assert "the disk is full" in unfinished(store, "jug", "extract"), "it is still so"
+
+
+def test_an_attempt_is_over_when_all_are_done_of_whom_it_was(tmp_path):
+    store = Store.open(tmp_path)
+
+    def begin(*personas: str, whole: bool = False, end: type[BaseException] | None = None) -> str:
+        with suppress(KeyboardInterrupt, StoreError), attempt(store, "jug", "augment", personas, whole):
+            if end:
+                raise end
+        return unfinished(store, "jug", "augment")
+
+    assert begin("adam", end=KeyboardInterrupt)
+    assert begin("eve")
+    assert not begin("adam")
+    assert begin("adam", "eve", "licht", whole=True, end=KeyboardInterrupt)
+    assert begin("adam", end=StoreError)
+    assert begin("adam", "eve")
+    assert not begin("licht")
+    assert begin("adam", end=KeyboardInterrupt)
+    assert begin("eve", end=KeyboardInterrupt)
+    assert begin("eve")
+    assert not begin("adam")
+    assert begin("licht", end=StoreError)
+    assert not begin("adam", "eve", whole=True)
+    store.put_json("runs/jug/augment/attempt.json", {"since": "long ago", "why": "of an older version"})
+    assert begin("adam"), "it was of everybody"
+    assert begin("eve", end=StoreError)
+    assert begin("eve")
+    assert not begin("adam", "eve", "licht", whole=True)
 
 
 def test_a_decision_about_a_row_of_a_table_counts_like_any_other(tmp_path):

@@ -33,6 +33,7 @@ TORCH = {
     "jobs/peft_folder.py",
     "jobs/lora_stack.py",
     "jobs/slot_host.py",
+    "jobs/plan_steps.py",
     "jobs/slots.py",
     "jobs/tiny.py",
     "serve/lora_cpu.py",

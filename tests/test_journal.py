@@ -19,8 +19,9 @@ from jobs import journal as journals
 from jobs import peers, records, sweeping
 from jobs.caller import Caller, Plan
 from jobs.calls import Call
-from jobs.journal import Journal, Lookup, finished, is_held, local_root
+from jobs.journal import Journal, finished, is_held, local_root
 from jobs.locks import locked
+from jobs.lookup import Lookup
 from jobs.questions import question_key
 from jobs.records import Damage, Writer, frame, pack_payload, read_payload, scan
 from jobs.spools import collect_here
@@ -385,6 +386,29 @@ def test_what_another_machine_may_be_writing_just_now_is_left_alone(journal: Jou
     assert sorted(path.name for path in spills.glob("*.parts")) == sorted([held.name, f"{young}.parts"])
     journal.opened()
     assert not held.exists()
+
+
+def test_a_manifest_that_is_listed_but_never_there_hides_no_other_and_nothing_is_swept(journal: Journal, monkeypatch):
+    write(journal, range(200)).close()
+    journal.opened()
+    write(journal, range(200, 230), "test=2.w").close()
+    kept = journal.opened().generations
+    assert len(kept) == 2
+    base = f"{journal.prefix}/base"
+    journal.store.put(f"{base}/{time.time_ns() - 3 * 86400 * 10**9:020d}-abcdef/0000.rec", b"x")
+    ghost = f"{base}/{time.time_ns() - 2 * 86400 * 10**9:020d}-fedcba/manifest.json"
+    before, keys = journal.store.keys(base), Store.keys
+    monkeypatch.setattr(sweeping, "SAFE_S", 0.0)
+    monkeypatch.setattr(journals, "BETWEEN_LOOKS_S", 0.0)
+    monkeypatch.setattr(Store, "keys", lambda self, *given: sorted([*keys(self, *given), ghost]))
+    assert journal.current().generations == kept
+    opened = journal.opened()
+    assert opened.generations == kept
+    assert len(Lookup(opened).find(map(key_of, range(230)))) == 230
+    assert keys(journal.store, base) == before
+    monkeypatch.setattr(Store, "keys", keys)
+    assert journal.opened().generations == kept
+    assert keys(journal.store, base) == [key for key in before if "-abcdef/" not in key]
 
 
 def test_what_a_lost_process_sent_is_found_also_after_another_machine_merged_it(remote: Journal):

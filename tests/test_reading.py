@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from bookfiles import docx, epub, pdf
 
-from understudy.corpus import find_files, find_works, load
+from understudy.corpus import Work, check_columns, find_files, find_works, load
+from understudy.errors import ColumnError
 from understudy.reading.documents import Options, read_document
 from understudy.reading.markup import html_text, markdown_text
 from understudy.reading.pdf import pdf_text
@@ -299,6 +300,31 @@ def test_rows_of_a_table_are_works_or_lines(tmp_path, form):
     assert said(chunks) == [("Anna", "Who is there?"), ("Ben", "Only me.")]
     assert [(chunk.work, chunk.reason) for chunk in chunks if chunk.reason] == [("w.2", "is empty")]
     assert {line.method for chunk in chunks for line in chunk.lines} == {form}
+
+
+@pytest.mark.parametrize("named", [{"column": "text"}, {}, {"column": "said"}])
+def test_a_column_that_json_lines_have_only_far_behind_is_read_and_one_that_never_comes_refused(tmp_path, named):
+    path = tmp_path / "a.jsonl"
+    name = named.get("column", "text")
+    told = [{"text": "It was a quiet evening in the harbour."}] * 1200
+    talk = [{name: "Who is there?", "who": "Anna"}, {name: "Only me.", "who": "Ben"}]
+
+    def check(rows: list[dict[str, str]], **more: str) -> None:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        entry = CorpusEntry.model_validate({"path": str(path), **named, "speaker_column": "who", **more})
+        check_columns([Work("a", str(path), entry)])
+
+    check([*told, *talk])
+    options = {"column": named.get("column"), "speaker_column": "who"}
+    chunks = read(tmp_path, path.name, path.read_bytes(), **options)
+    assert said(chunks) == [("Anna", "Who is there?"), ("Ben", "Only me.")]
+    set_aside = [chunk.reason for chunk in chunks if chunk.reason]
+    assert set_aside == ["has no 'said'"] * (1200 if name == "said" else 0)
+    with pytest.raises(ColumnError, match=f"has no column '{'who' if name == 'text' else 'said'}'; it has text"):
+        check(told[:1000])
+    if not named:
+        with pytest.raises(ColumnError, match="name the column with the text as `column:`, of words"):
+            check([{"words": "Who is there?"}] * 1200)
 
 
 # Finding --------------------------------------------------------------------------------------------------------------

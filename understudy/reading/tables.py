@@ -23,7 +23,7 @@ MOST_ROW = MOST_TEXT
 """Bytes of one row."""
 BATCH_ROWS = 256
 CHECKED_ROWS = 1000
-"""Rows of JSON Lines, each with keys of its own, in which a column has to occur."""
+"""Rows of JSON Lines, each with keys of its own, after which a column that none of them has may still come."""
 MOST_GROUP = 4 << 30
 """Bytes of one column in one row group of Parquet, unpacked; its pages stream, so that this is never in memory."""
 DEFAULT_COLUMN = "text"
@@ -56,7 +56,7 @@ def table_rows(source: Source, form: str, columns: Columns, encoding: str = "aut
 
 
 def check_columns(source: Source, form: str, columns: Columns, encoding: str = "auto") -> None:
-    """ColumnError where a table lacks a column; of JSON Lines, where none of the first rows has it.
+    """ColumnError where a table lacks a column; of JSON Lines longer than what is looked at that is not known.
 
     Another CorpusError where it is no table, or damaged at its beginning.
     """
@@ -66,12 +66,13 @@ def check_columns(source: Source, form: str, columns: Columns, encoding: str = "
     file, have = source.stream(), dict[str, None]()
     codec = _codec_of(source.head, encoding)
     for _ in range(CHECKED_ROWS):
-        raw = file.readline(MOST_ROW + 2)
-        if not raw:
+        if not (raw := file.readline(MOST_ROW + 2)):
             break
         have |= dict.fromkeys(_object(raw, codec)[0] or ())
-    if have:
-        _chosen(columns, list(have), source.location)
+    # A name that the recipe gives may stand in later rows, as a speaker does behind pages of narration.
+    sought = columns if not file.read(1) else Columns(None) if columns.text is None else None
+    if have and sought:
+        _chosen(sought, list(have), source.location)
 
 
 def _row(number: int, values: Mapping[str, Any], columns: Columns, text_column: str) -> TableRow:
@@ -141,7 +142,8 @@ def _jsonl_rows(source: Source, columns: Columns, encoding: str) -> Iterator[Tab
             yield TableRow(number, raw[:200].decode("utf-8", "replace").strip(), reason=reason)
             continue
         if chosen is None:
-            chosen = columns.text or _chosen(columns, list(values), source.location)
+            # Not every row has a speaker, the first one either.
+            chosen = columns.text or _chosen(Columns(None), list(values), source.location)
         yield _row(number, values, columns, chosen)
     if bad == seen:
         raise CorpusError(f"{source.location}: is no JSON Lines; none of its rows is a JSON object")

@@ -18,14 +18,13 @@ from functools import cached_property
 from typing import Any
 
 from understudy import overlay
-from understudy.conversation import Conversation
-from understudy.dataset import conversation_of
 from understudy.errors import InputError, MissingError
 from understudy.overlay import Decision, Overlay
 from understudy.persona import Persona, cast_entries, cast_entry_persona
 from understudy.recipe import AutoCastEntry, Recipe
 from understudy.reviewing.lists import Filter, compute, line_mask, page, passing, place_of, sample_mask
 from understudy.reviewing.outputs import finished, read_table
+from understudy.reviewing.standing import Standing
 from understudy.script import name_key
 from understudy.store import Store
 
@@ -52,6 +51,7 @@ class Room:
         ]
         self.tables = [read_table(store, unit, "lines") for unit in self.line_units]
         self.samples_tables = [read_table(store, unit, "conversations") for unit in self.sample_units]
+        self._standing = Standing(self.tables, self.samples_tables)
         self._own: dict[str, list[Decision]] = {}
         """What can be taken back, by the page on which it was decided."""
         self.refresh()
@@ -59,7 +59,7 @@ class Room:
     def refresh(self) -> None:
         """Read the overlay again: others may have decided meanwhile."""
         self.overlay = overlay.read(self.store, self.recipe.name)
-        self._line_status, self._sample_status = self._statuses()
+        self._standing.under(self.overlay)
 
     # What is there
 
@@ -106,7 +106,7 @@ class Room:
 
     def about(self, on: str = "") -> dict[str, Any]:
         """What the page called `on` needs to know first."""
-        decided = Counter(self._line_status.values()), Counter(self._sample_status.values())
+        decided = Counter(self._standing.lines.values()), Counter(self._standing.samples.values())
         works = [work for table in self.tables for work in table["work"].unique().to_pylist()]
         return {
             "recipe": self.recipe.name,
@@ -118,8 +118,8 @@ class Room:
             "lines": sum(table.num_rows for table in self.tables),
             "samples": sum(table.num_rows for table in self.samples_tables),
             "decided": {"lines": dict(decided[0]), "samples": dict(decided[1])},
-            "stale": self._stale,
-            "lost_works": self._lost,
+            "stale": self._standing.stale,
+            "lost_works": self._standing.lost,
             "unreadable": list(self.overlay.unreadable),
             "undo": self.undoable(on),
         }
@@ -129,7 +129,7 @@ class Room:
     def lines(self, wanted: Filter, after: str | None, limit: int) -> dict[str, Any]:
         """A page of lines: {"rows", "total", "before", "more"}."""
         only = self.reasons.get(wanted.reason, (set(), set()))[0] if wanted.reason else None
-        judged = self._judge(self._line_status, wanted.status)
+        judged = self._judge(self._standing.lines, wanted.status)
         rows = [passing(line_mask(table, wanted), table["line_id"], only, judged) for table in self.tables]
         found = page(rows, place_of(after, self.tables) if after else None, limit)
         return {
@@ -142,7 +142,7 @@ class Room:
     def samples(self, wanted: Filter, after: str | None, limit: int) -> dict[str, Any]:
         """A page of imported and generated conversations, as they were before cleaning."""
         only = self.reasons.get(wanted.reason, (set(), set()))[1] if wanted.reason else None
-        judged = self._judge(self._sample_status, wanted.status)
+        judged = self._judge(self._standing.samples, wanted.status)
         rows: list[list[int]] = []
         for unit, table in zip(self.sample_units, self.samples_tables, strict=True):
             out = (wanted.work and unit.name != wanted.work) or (wanted.generated and unit.stage != "augment")
@@ -159,9 +159,9 @@ class Room:
     def line(self, place: str) -> dict[str, Any]:
         """One line with what was decided about it."""
         number, row = place_of(place, self.tables)
-        window, position = self._window(number, row, 1)
+        window, position = self._standing.window(number, row, 1)
         before = window[position]
-        after = self._decided_line(number, window, position)
+        after = self._standing.decided_line(number, window, position)
         shown = after or before
         changed = {n: before[n] for n in ("speaker", "persona", "text") if after and after[n] != before[n]}
         names = ("line_id", "work", "scene", "speaker", "persona", "text", "method", "start", "end")
@@ -169,7 +169,7 @@ class Room:
             "at": place,
             **{name: shown[name] for name in names},
             "confidence": round(float(before["confidence"] or 0), 3),
-            "status": self._line_status.get(before["line_id"], ""),
+            "status": self._standing.lines.get(before["line_id"], ""),
             "was": changed,
             "reasons": [r for r, (of_lines, _) in self.reasons.items() if r != "*" and before["line_id"] in of_lines],
         }
@@ -177,7 +177,7 @@ class Room:
     def context(self, place: str) -> list[dict[str, Any]]:
         """The rows around a line, with every kind of row."""
         number, row = place_of(place, self.tables)
-        window, position = self._window(number, row, AROUND)
+        window, position = self._standing.window(number, row, AROUND)
         names = ("line_id", "kind", "speaker", "persona", "text")
         return [{**{n: one[n] for n in names}, "here": i == position} for i, one in enumerate(window)]
 
@@ -196,7 +196,7 @@ class Room:
     def sample(self, place: str) -> dict[str, Any]:
         """One conversation with what was decided about it."""
         number, row = place_of(place, self.samples_tables)
-        one = self._conversation(number, row)
+        one = self._standing.conversation(number, row)
         decided, _ = self.overlay.apply_to_conversations([one])
         after = decided[0][0]
         origin = one.provenance
@@ -212,7 +212,7 @@ class Room:
                 {"role": m.role, "name": m.name, "content": m.content, "loss": m.loss} for m in after.messages
             ],
             "cited": list(self.cited(origin.lines[:20]).values()),
-            "status": self._sample_status.get(one.conversation_id, ""),
+            "status": self._standing.samples.get(one.conversation_id, ""),
             "reasons": [r for r, (_, ids) in self.reasons.items() if r != "*" and one.conversation_id in ids],
         }
 
@@ -228,7 +228,7 @@ class Room:
             raise InputError(f"{do!r} is no decision; valid: {', '.join(overlay.DOES)}")
         one = self._line_decision(place, do, given) if kind == "lines" else self._sample_decision(place, do, given)
         self._own[on] = [*self._own.get(on, [])[-MOST_UNDO:], *self._append([one])]
-        self._restate(kind, place)
+        self._standing.restate(kind, place)
         return self.line(place) if kind == "lines" else self.sample(place)
 
     def undoable(self, on: str = "") -> int:
@@ -249,7 +249,7 @@ class Room:
         if last is not None:
             rest = _live([*about[:last], *about[last + 1 :]])
             self._append([replace(own, do="open", who=self.who, at="", **_BARE), *rest])
-            self._line_status, self._sample_status = self._statuses()
+            self._standing.under(self.overlay)
         return True
 
     def persona_of(self, name: str) -> tuple[str | None, str]:
@@ -269,7 +269,7 @@ class Room:
 
     def _line_decision(self, place: str, do: Any, given: Mapping[str, Any]) -> Decision:
         number, row = place_of(place, self.tables)
-        window, position = self._window(number, row, 1)
+        window, position = self._standing.window(number, row, 1)
         if do == "fix":
             persona, speaker = self.persona_of(_text(given, "speaker"))
             return overlay.on_line(window, position, do, persona=persona, speaker=speaker)
@@ -278,7 +278,7 @@ class Room:
         return overlay.on_line(window, position, do)
 
     def _sample_decision(self, place: str, do: Any, given: Mapping[str, Any]) -> Decision:
-        one = self._conversation(*place_of(place, self.samples_tables))
+        one = self._standing.conversation(*place_of(place, self.samples_tables))
         if do != "edit":
             return overlay.on_conversation(one, do)
         messages = given.get("messages")
@@ -293,70 +293,8 @@ class Room:
         now = overlay.stamped(decisions, self.who)
         overlay.add(self.store, self.recipe.name, now)
         self.overlay = Overlay((*self.overlay.decisions, *now), self.overlay.unreadable)
+        self._standing.overlay = self.overlay
         return now
-
-    # How things stand
-
-    def _statuses(self) -> tuple[dict[str, str], dict[str, str]]:
-        """What was decided, by line_id and by conversation_id; also counts what applies to nothing."""
-        lines: dict[str, str] = {}
-        self._stale = 0
-        for table in self.tables:
-            works = self.overlay.works & set(table["work"].unique().to_pylist())
-            if works:
-                rows = [row for row in table.to_pylist() if row["work"] in works]
-                after, stale = self.overlay.apply_to_lines(rows)
-                self._stale += len(stale)
-                left = {row["line_id"]: row for row in after}
-                for row in rows:
-                    if status := _line_status(row, left.get(row["line_id"])):
-                        lines[row["line_id"]] = status
-        works = {work for table in self.tables for work in table["work"].unique().to_pylist()}
-        self._lost = self.overlay.lost_works(works)
-        samples: dict[str, str] = {}
-        met: set[tuple[str, str]] = set()
-        people = self.overlay.personas()
-        for number, table in enumerate(self.samples_tables if people else ()):
-            own = [self._conversation(number, row) for row in range(table.num_rows)]
-            own = [one for one in own if one.persona in people]
-            decided, _ = self.overlay.apply_to_conversations(own)
-            for one, (_, status) in zip(own, decided, strict=True):
-                if status:
-                    samples[one.conversation_id] = status
-                    met.add((one.persona, overlay.said_digest(one)))
-        self._stale += len(self.overlay.conversations - met)
-        return lines, samples
-
-    def _restate(self, kind: str, place: str) -> None:
-        """The status of one row after a decision about it; a whole work takes too long to look at."""
-        if kind == "lines":
-            number, row = place_of(place, self.tables)
-            window, position = self._window(number, row, 1)
-            line_id = window[position]["line_id"]
-            status = _line_status(window[position], self._decided_line(number, window, position))
-            _put(self._line_status, line_id, status)
-        else:
-            one = self._conversation(*place_of(place, self.samples_tables))
-            _put(self._sample_status, one.conversation_id, self.overlay.apply_to_conversations([one])[0][0][1])
-
-    def _decided_line(self, number: int, window: Sequence[Mapping[str, Any]], position: int) -> dict[str, Any] | None:
-        """A row with its decisions, or None where it was dropped."""
-        here = window[position]
-        digest = overlay.text_digest(str(here["text"] or ""))
-        same = [one for one in self.overlay.decisions if one.work == here["work"] and one.digest == digest]
-        # Seen through a window, a decision about the same words elsewhere in the work would be taken for this row's.
-        own = [one for one in same if not self._stands_elsewhere(number, one, here)]
-        after, _ = Overlay(tuple(own)).apply_to_lines([dict(row) for row in window])
-        return next((row for row in after if row["line_id"] == here["line_id"]), None)
-
-    def _stands_elsewhere(self, number: int, one: Decision, here: Mapping[str, Any]) -> bool:
-        if (one.start, one.end) == (here["start"], here["end"]):
-            return False
-        table = self.tables[number]
-        at = zip(("work", "start", "end"), (one.work, one.start, one.end), strict=True)
-        for name, value in at:
-            table = table.filter(compute().equal(table[name], value))
-        return any(overlay.text_digest(str(text or "")) == one.digest for text in table["text"].to_pylist())
 
     def _judge(self, statuses: Mapping[str, str], wanted: str) -> Any:
         if not wanted:
@@ -370,17 +308,6 @@ class Room:
 
         return judged
 
-    def _window(self, number: int, row: int, around: int) -> tuple[list[dict[str, Any]], int]:
-        """Rows of the same work around a row, and where it is among them."""
-        start = max(0, row - around)
-        rows = self.tables[number].slice(start, row - start + around + 1).to_pylist()
-        here = rows[row - start]
-        kept = [one for one in rows if one["work"] == here["work"]]
-        return kept, kept.index(here)
-
-    def _conversation(self, number: int, row: int) -> Conversation:
-        return conversation_of(self.samples_tables[number].slice(row, 1).to_pylist()[0])
-
 
 _BARE: dict[str, Any] = {"persona": None, "speaker": None, "text": None, "messages": {}}
 
@@ -389,22 +316,6 @@ def _live(decisions: Sequence[Decision]) -> list[Decision]:
     """Those that still count: what came after the last `open`."""
     last = max((i for i, one in enumerate(decisions) if one.do == "open"), default=-1)
     return list(decisions[last + 1 :])
-
-
-def _line_status(before: Mapping[str, Any], after: Mapping[str, Any] | None) -> str:
-    if after is None:
-        return "drop"
-    status = str(after.get("review") or "")
-    if status == "edit" and after["text"] == before["text"]:
-        return "fix"
-    return status
-
-
-def _put(statuses: dict[str, str], name: str, status: str) -> None:
-    if status:
-        statuses[name] = status
-    else:
-        statuses.pop(name, None)
 
 
 def _text(given: Mapping[str, Any], name: str) -> str:
