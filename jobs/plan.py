@@ -51,8 +51,10 @@ MADE_S = 0.0003
 """To clean one generated conversation and compare it with the others."""
 COPY_S = 0.02
 """To publish one adapter of a few megabytes in a local store."""
-ROW_BYTES = 270
+ROW_BYTES = 180
 """Of a generated conversation in its table, and of a reply in the journal, both compressed."""
+EMPTY_BYTES, RECORD_BYTES = 4_700, 5_000
+"""Of curate's two tables without rows, and of its record."""
 NOTED_BYTES = 100 << 20
 KNOWN_CHARACTERS = 1 << 20
 """Former records tell the time of extraction when they are of so much text."""
@@ -258,6 +260,7 @@ class _Planner:
         own = sum(sum(self.conversations[name]) for name in looked)
         # What is only generated or mixed in is not here yet.
         stage.disk_bytes = self.written / own * stage.rows if self.written and own else stage.rows * ROW_BYTES
+        stage.disk_bytes += (EMPTY_BYTES + RECORD_BYTES) * len(names)
         return self._done(stage)
 
     def train(self) -> Stage:
@@ -384,7 +387,8 @@ class _Planner:
             "dropped": dropped_table(curated.dropped),
         }
         write_tables(self.play.store, f"plan/{persona.name}", tables)  # digests take a good part of the stage's time
-        self.written += sum(one.size_bytes for one in self.play.store.stored(f"plan/{persona.name}").values()) / share
+        size = sum(one.size_bytes for one in self.play.store.stored(f"plan/{persona.name}").values())
+        self.written += max(0, size - EMPTY_BYTES) / share
         mixed = 1 / (1 - min(0.99, sum(entry.share for entry in self.recipe.curate.mix)))
         train = (found["train"] / share + self.generated.get(persona.name, 0.0)) * mixed
         return train, found["heldout"] / share

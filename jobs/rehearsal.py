@@ -36,6 +36,8 @@ from understudy.store import Store
 
 LENT_BYTES = 64 << 20
 """Of the tables that are up to date, so much is copied into the rehearsal."""
+UNIT_BYTES = 6_000
+"""Of a unit's table and record when there is next to nothing in them."""
 COUNTED = ("lines", "speeches", "unassigned", "conversations", "characters")
 
 
@@ -216,9 +218,11 @@ def _read(play: Rehearsal, seed: int) -> None:
         play.lines += int(row["counts"].get("lines") or 0)
         for what in COUNTED:
             found[what][name] = int(row["counts"].get(what) or 0)
-        found["bytes"][name] = sum(one.size_bytes for one in play.store.stored(key).values())
+        size = sum(one.size_bytes for one in play.store.stored(key).values())
+        found["bytes"][name] = max(0, size - UNIT_BYTES)
     for what, values in found.items():
         play.expected[what] = play.scaled(values)  # pyright: ignore[reportArgumentType]
+    play.expected["bytes"] += UNIT_BYTES * len(play.todo)
     if units:
         write_latest(play.store, play.recipe.name, "extract", units, list(play.records))
 
