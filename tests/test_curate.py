@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from understudy.cleaning.overlap import HeldOut
 from understudy.conversation import Conversation, Message, Provenance, conversation_id
 from understudy.dataset import conversations_table, lines_table, persona_view, read_conversations, schemas
 from understudy.errors import InputError, PersonaError, StoreError
+from understudy.letters import letters
 from understudy.line_samples import Setting
 from understudy.overlay import Overlay, add, on_conversation, on_line, read
 from understudy.persona import Persona
@@ -536,6 +538,36 @@ def test_a_step_sees_imported_conversations_as_decided_and_none_that_curate_hold
     assert not held & after
     add(store, "jug", [on_conversation(given[-1], "keep")])
     assert seen() == (changed, after)
+
+
+@pytest.mark.parametrize("heldout", [0.0, 0.3])
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_step_was_shown_is_never_held_out_whatever_is_put_right_shared_or_generated(tmp_path, seed, heldout):
+    recipe = production(tmp_path, curate={"heldout": heldout, "seed": seed})
+    store = Store.open(tmp_path / "store")
+    phrase = "health and joy and a long life to you and all of yours"
+    wishes = [
+        talk(f"Wish {a} well", f"Answer: **{a}** {b}, {phrase}") for a, b in zip(WORDS[:30], WORDS[40:], strict=False)
+    ]
+    given = [*wishes, *talks(4, 3)]
+    copies = [talk(one.messages[0].content, one.messages[1].content, method="again") for one in given]
+    imported(store, "chats", [*given, *copies])
+    step, adam = QuestionsStep(kind="questions", name="q"), Persona(name="adam", display_name="Adam")
+
+    def said(texts: Iterable[str]) -> set[str]:
+        return {letters(text.removeprefix("Answer:")) for text in texts}
+
+    sources = sources_of(store, recipe, recipe.cast)  # type: ignore[arg-type]
+    shown = [one.messages[-1].content for one in material_of(sources, adam, step, recipe).imported]
+    assert len(shown) > 20
+    run_curate(recipe, ("adam",))
+    alone = said(learned(curated(store, "adam"), "heldout"))
+    assert alone
+    assert not alone & said(shown)
+    echoes = [talk(f"And {n}?", f"{answer} {n} {n + 1} {n + 2}", method="q") for answer in shown for n in range(6)]
+    offered = [*offers("imported", [*given, *copies]), *offers("generated", echoes)]
+    made = assemble(setting(heldout=heldout, seed=seed), [], offered)
+    assert not said(learned(made.conversations, "heldout")) & said(shown)
 
 
 def test_general_dialogue_of_a_file_is_mixed_by_share_and_its_rights_are_kept(tmp_path):
