@@ -132,7 +132,10 @@ def _unit(store: Store, recipe: Recipe, sources: Sources, step: AnyStep, persona
         "judge": models_of(recipe, step.judge),
     }
     if step.reads_lines:
-        config["curate"] = recipe.curate.model_dump(mode="json", include={"window", "heldout", "seed"})
+        held = {"window", "heldout", "seed"}
+        if sources.of(persona.name).imported:  # which of them are held out depends on more
+            held |= {"clean", "max_repeats", "min_chars", "ngrams"}
+        config["curate"] = recipe.curate.model_dump(mode="json", include=held)
     inputs = {**file_digests(step, recipe), **inputs_of(store, sources, step, persona.name)}
     rights = rights_of(sources, step, persona.name)
     return Unit(recipe.name, "augment", VERSION, unit_name(persona.name, step), config, inputs, rights)

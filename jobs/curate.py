@@ -17,16 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.cast import chosen_cast
-from jobs.curate_sources import Parts, Sources, Tables, check_augmented, sources_of
+from jobs.curate_sources import Parts, Sources, Tables, check_augmented, setting_of, sources_of
 from jobs.near_duplicates import bands_of
 from jobs.stage import StageResult, Unit, say, split_done, write_latest, write_tables
 from understudy.base import TINY
 from understudy.dataset import Curated, conversations_table, dropped_table
 from understudy.errors import PersonaError, UnderstudyError
 from understudy.lexicon import unknown_share
-from understudy.line_samples import Setting
 from understudy.persona import Persona, cast_entry_persona
-from understudy.prompts import system_text
 from understudy.recipe import CastEntry, Recipe
 from understudy.record import digest_of
 from understudy.samples import General, assemble
@@ -158,10 +156,11 @@ def _unit(recipe: Recipe, persona: Persona, parts: Parts, mix: Sequence[Source])
     inputs |= {f"mix:{at}:{source.name}": source.digest for at, source in enumerate(mix)}
     inputs |= {f"review:{work}": digest for work, digest in parts.review.items()}
     config: dict[str, Any] = {"persona": persona.name, **recipe.curate.model_dump(mode="json")}
+    setting = setting_of(recipe, persona)
     if made or any("lines" in rule.sources for rule in _rules(recipe)):
         # Cleaning compares answers with these; lines alone are not made anew because a card was edited.
-        inputs["system"] = digest_of([system_text(persona), _names(persona)])
-        config["language"] = _language(recipe)
+        inputs["system"] = digest_of([setting.system, setting.names])
+        config["language"] = setting.language
     every = (*parts.lines.values(), *parts.imported.values(), *parts.generated.values())
     rights = [one for part in every for one in part.rights] + [s.rights for s in mix if s.rights]
     kept = {digest_of(one): one for one in rights}
@@ -171,16 +170,6 @@ def _unit(recipe: Recipe, persona: Persona, parts: Parts, mix: Sequence[Source])
 def _rules(recipe: Recipe) -> list[Any]:
     clean = recipe.curate.clean
     return [rule for name in type(clean).model_fields if (rule := getattr(clean, name)) is not None]
-
-
-def _names(persona: Persona) -> tuple[str, ...]:
-    return (persona.display_name, *persona.aliases)
-
-
-def _language(recipe: Recipe) -> str:
-    """The language that all corpus entries with a known one agree on."""
-    known = {entry.language for entry in recipe.corpus} - {"auto"}
-    return known.pop() if len(known) == 1 else ""
 
 
 def _curated(
@@ -200,7 +189,7 @@ def _curated(
 
     with runtime.running():
         import ray
-        from ray.exceptions import RayError
+        from ray.exceptions import RayError, RayTaskError
 
         task: Any = ray.remote(_curate_apart).options(num_cpus=1, max_retries=2)
         shared = ray.put((store, recipe, sources.overlay))
@@ -218,6 +207,8 @@ def _curated(
                     counts = ray.get(ready)
             except UnderstudyError as error:
                 failed = failed or error  # the others are finished and kept
+            except RayTaskError:
+                raise  # a fault of ours, with its trace
             except RayError as error:
                 said = f"{name}: the process that curated it ended ({one_line(error)}); is there too little memory?"
                 failed = failed or UnderstudyError(f"{said} What is finished is kept; run the same command again")
@@ -239,9 +230,7 @@ def _curate_one(
 ) -> Mapping[str, Any]:
     started = time.time()
     aside: Counter[str] = Counter()
-    setting = Setting(
-        unit.name, recipe.curate, system_text(persona), _names(persona), _language(recipe), sources.overlay
-    )
+    setting = setting_of(recipe, persona, sources.overlay)
     generals = [_general(source, unit.name, recipe.curate.seed, aside) for source in mix]
     curated = assemble(setting, sources.lines(unit.name), sources.offers(unit.name), generals, bands_of)
     if aside:

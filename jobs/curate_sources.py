@@ -16,8 +16,11 @@ from understudy.cleaning.config import Made
 from understudy.cleaning.sound import rows_of
 from understudy.dataset import check_version
 from understudy.errors import InputError
+from understudy.line_samples import Setting
 from understudy.overlay import Overlay, lines_digest
 from understudy.overlay import read as read_overlay
+from understudy.persona import Persona
+from understudy.prompts import system_text
 from understudy.recipe import CastEntry, Recipe
 from understudy.record import Record
 from understudy.samples import Offer
@@ -148,6 +151,14 @@ def sources_of(store: Store, recipe: Recipe, cast: tuple[CastEntry, ...]) -> Sou
         if digest := sources.overlay.conversations_digest(persona.name):
             sources.parts.setdefault(persona.name, Parts()).review[""] = digest
     return sources
+
+
+def setting_of(recipe: Recipe, persona: Persona, overlay: Overlay | None = None) -> Setting:
+    """What a persona's data set depends on besides its rows; the language is the one that all of the corpus is in."""
+    known = {entry.language for entry in recipe.corpus} - {"auto"}
+    names = (persona.display_name, *persona.aliases)
+    language = known.pop() if len(known) == 1 else ""
+    return Setting(persona.name, recipe.curate, system_text(persona), names, language, overlay or Overlay())
 
 
 def _add_lines(sources: Sources, work: str, key: str, record: Record) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jobs.curate_sources import Sources
+from jobs.curate_sources import Sources, setting_of
 from jobs.mix import load
 from understudy.augmentation.everyday import gathered
 from understudy.augmentation.job import Material
@@ -15,9 +15,9 @@ from understudy.conversation import Conversation, exchanges, scenes, split
 from understudy.corpus import read_bytes
 from understudy.dataset import persona_view
 from understudy.persona import Persona
-from understudy.recipe import CurateConfig, MixEntry, Recipe
+from understudy.recipe import MixEntry, Recipe
 from understudy.record import digest_of, read_record
-from understudy.samples import drawn
+from understudy.samples import drawn, may_be_held_out
 from understudy.stage_words import is_han
 from understudy.store import Store
 
@@ -65,7 +65,7 @@ def material_of(sources: Sources, persona: Persona, step: AnyStep, recipe: Recip
     splits = split(cut, config.heldout, config.seed)
     kept = tuple(scene for scene in cut if splits.get(scene.key) != "heldout")
     found = tuple(exchange for scene in kept for exchange in exchanges(scene, name, config.window))
-    imported = tuple(_imported(sources, name, config)) if step.reads_lines else ()
+    imported = tuple(_imported(sources, persona, recipe)) if step.reads_lines else ()
     said = [row["text"] for exchange in found for row in exchange.reply]
     said += [message.content for one in imported for message in one.messages if message.loss]
     return Material(persona, language_of(step, persona, said), kept, found, imported, _files(step, recipe))
@@ -76,15 +76,15 @@ def _whole(store: Store, key: str) -> str:
     return record.outputs["lines.parquet"] if record else ""
 
 
-def _imported(sources: Sources, persona: str, config: CurateConfig) -> Iterator[Conversation]:
-    """Conversations that somebody made for the persona, but for those that curate may hold out."""
-    # As decided: an edited one has another id, by which curate draws.
-    left = (after for _, after, do in _decided(sources, persona) if do != "drop")
-    found = sorted((drawn(config.seed, one.conversation_id), one.conversation_id, one) for one in left)
-    # Where no share is held out, the first may be: something has to be.
-    for position, (draw, _, one) in enumerate(found):
-        if draw >= config.heldout and (position or len(found) == 1):
-            yield one
+def _imported(sources: Sources, persona: Persona, recipe: Recipe) -> list[Conversation]:
+    """Conversations that somebody made for the persona, as decided, but for those that curate may hold out."""
+    setting = setting_of(recipe, persona, sources.overlay)
+    hidden = may_be_held_out(setting, sources.lines(persona.name), sources.offers(persona.name))
+    left = {after.conversation_id: after for _, after, do in _decided(sources, persona.name) if do != "drop"}
+    return sorted(
+        (one for identity, one in left.items() if identity not in hidden),
+        key=lambda one: (drawn(recipe.curate.seed, one.conversation_id), one.conversation_id),
+    )
 
 
 def _decided(sources: Sources, persona: str) -> list[tuple[Conversation, Conversation, str]]:

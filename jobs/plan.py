@@ -19,7 +19,7 @@ from typing import Any
 from jobs.augment import run_augment
 from jobs.cast import chosen_cast
 from jobs.curate import APART_ROWS, run_curate
-from jobs.curate_sources import Sources, sources_of
+from jobs.curate_sources import Sources, setting_of, sources_of
 from jobs.evaluate import run_evaluate
 from jobs.llm import IN_PROCESS_CALLS
 from jobs.plan_asking import Asking
@@ -35,7 +35,6 @@ from jobs.train import run_train
 from understudy.base import source_of
 from understudy.conversation import Conversation
 from understudy.dataset import conversations_table, dropped_table, read_conversations
-from understudy.line_samples import Setting
 from understudy.persona import Persona, cast_entry_persona
 from understudy.prompts import system_text
 from understudy.recipe import CastEntry, Recipe
@@ -376,8 +375,7 @@ class _Planner:
     def _count(self, persona: Persona) -> tuple[float, float]:
         """Train and held-out conversations of a persona, as curate would put them together."""
         sources, share = self._sources(), max(self.play.lines_share, 1e-9)
-        names = (persona.display_name, *persona.aliases)
-        setting = Setting(persona.name, self.recipe.curate, system_text(persona), names, overlay=sources.overlay)
+        setting = setting_of(self.recipe, persona, sources.overlay)
         offers = [offer for offer in sources.offers(persona.name) if offer.source == "imported"]
         curated = assemble(setting, sources.lines(persona.name), offers)
         found = curated.counts["conversations"]

@@ -22,7 +22,7 @@ from understudy.cleaning.admission import HELDOUT_LEAK, Admission, Banding, Samp
 from understudy.cleaning.config import SOURCES, CleanConfig, Made
 from understudy.cleaning.language import code, language_of_many
 from understudy.cleaning.near import band_hashes
-from understudy.cleaning.overlap import HeldOut, grams
+from understudy.cleaning.overlap import HeldOut, exchanges_of, grams
 from understudy.cleaning.sound import conversation_or_reason
 from understudy.cleaning.tally import Tally
 from understudy.cleaning.text_rules import Heard, judged, judged_whole, mended
@@ -198,22 +198,56 @@ def _parted(samples: Sequence[Sample], real: Sequence[Sample], config: CurateCon
     phrase) tests nothing and would take all of them out of training: it is trained on instead.
     """
     imported = [sample for sample in samples if sample.source == "imported"]
-    if len(imported) < 2 and not any(sample.one.split == "train" for sample in real):
-        return [replace(sample, one=replace(sample.one, split="train")) for sample in samples]
-    draws = {sample.one.conversation_id: drawn(config.seed, sample.one.conversation_id) for sample in imported}
-    order = sorted(draws, key=lambda identity: (draws[identity], identity))
-    must = len(imported) > 1 and not any(sample.one.split == "heldout" for sample in real)
-    most = len(order) - (not any(sample.one.split == "train" for sample in real))
-    likely = [identity for identity in order if draws[identity] < config.heldout][:most]
-    shared = _shared(samples, real, frozenset(likely or order[:LOOKED_AT] if must else likely), config)
-    held = {identity for identity in likely if shared[identity] <= SET_PHRASE}
+    may, must = _candidates(imported, real, config)
+    shared = _shared(samples, real, frozenset(may), config)
+    held = {identity for identity in may if shared[identity] <= SET_PHRASE}
     if must and not held:
-        held = {min(likely or order[:LOOKED_AT], key=lambda identity: (shared[identity], draws[identity]))}
+        held = {min(may, key=lambda identity: (shared[identity], drawn(config.seed, identity)))}
 
     def side(sample: Sample) -> Split:
         return "heldout" if sample.source == "imported" and sample.one.conversation_id in held else "train"
 
     return [replace(sample, one=replace(sample.one, split=side(sample))) for sample in samples]
+
+
+def _candidates(imported: Sequence[Sample], real: Sequence[Sample], config: CurateConfig) -> tuple[list[str], bool]:
+    """Ids of imported conversations that may be held out, and whether one of them has to be.
+
+    Nothing generated has a say: who generates has to know before which they are.
+    """
+    learns = any(sample.one.split == "train" for sample in real)
+    if not imported or (len(imported) < 2 and not learns):
+        return [], False
+    draws = {sample.one.conversation_id: drawn(config.seed, sample.one.conversation_id) for sample in imported}
+    order = sorted(draws, key=lambda identity: (draws[identity], identity))
+    must = len(imported) > 1 and not any(sample.one.split == "heldout" for sample in real)
+    likely = [identity for identity in order if draws[identity] < config.heldout][: len(order) - (not learns)]
+    if likely or not must:
+        return likely, must
+    first = order[:LOOKED_AT]
+    shared = _shared(imported, real, frozenset(first), config)
+    return [min(first, key=lambda identity: (shared[identity], draws[identity]))], True
+
+
+def may_be_held_out(setting: Setting, rows: Iterable[Row], offers: Iterable[Offer]) -> set[str]:
+    """Ids, as they are offered, of the imported conversations that `assemble` may hold out, and of their copies."""
+    given = [offer for offer in offers if offer.source == "imported"]
+    if not given:
+        return set()
+    config, tally = setting.config, Tally(setting.persona)
+    heard = Lines(setting, tally)
+    lines = heard.curated(rows)
+    offered, _, _ = _offered(setting, given, tally)
+    setting = replace(setting, language=_language(setting, heard.said, offered))
+    # Under the id that an answer put right gives them; what is dropped is not held out.
+    clean = [(sample.one.conversation_id, found) for sample in offered if (found := _cleaned(sample, setting, tally))]
+    real = [Sample("lines", one) for one in _without_refrains(lines.conversations, config, tally)]
+    admission = Admission(config, tally)
+    admission.anchor(real)
+    left = admission.unseen(found for _, found in clean)
+    may = set(_candidates(left, real, config)[0])
+    said = {tuple(exchanges_of(sample.one)) for sample in left if sample.one.conversation_id in may}
+    return {identity for identity, found in clean if tuple(exchanges_of(found.one)) in said}
 
 
 def _shared(
