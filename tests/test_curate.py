@@ -12,6 +12,7 @@ from test_conversation import play
 
 from jobs.near_duplicates import bands_of
 from understudy.cleaning.near import band_hashes
+from understudy.cleaning.overlap import HeldOut
 from understudy.conversation import Conversation, Message, Provenance, conversation_id
 from understudy.line_samples import Setting
 from understudy.overlay import Overlay, on_conversation
