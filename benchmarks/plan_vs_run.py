@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.extract_scale import write_corpus, write_recipe
+from benchmarks.written_corpus import write_corpus, write_recipe
 from cluster import runtime
 from jobs.plan import plan_run
 from jobs.stage import StageResult, heard_by

@@ -12,6 +12,7 @@ from typing import Any
 
 from understudy.errors import MissingError, StoreError
 from understudy.store import Store
+from understudy.wording import one_line
 
 KILLED = "it was ended from outside"
 MOST_SAID = 300
@@ -34,7 +35,7 @@ def attempt(
     try:
         yield
     except Exception as error:
-        said = " ".join(str(error).split())[:MOST_SAID] or type(error).__name__
+        said = one_line(error, MOST_SAID) or type(error).__name__
         with suppress(StoreError):
             store.put_json(key, {**begun, "why": said})
         raise

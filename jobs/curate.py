@@ -13,13 +13,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.cast import chosen_cast
 from jobs.curate_sources import Parts, Sources, Tables, check_augmented, setting_of, sources_of
 from jobs.near_duplicates import bands_of
-from jobs.stage import StageResult, Unit, say, split_done, write_latest, write_tables
+from jobs.stage import StageResult, Unit, fingerprints, say, split_done, write_latest, write_tables
 from understudy.base import TINY
 from understudy.dataset import Curated, conversations_table, dropped_table
 from understudy.errors import PersonaError, UnderstudyError
@@ -67,15 +68,12 @@ def run_curate(recipe: Recipe, personas: tuple[str, ...] = (), force: bool = Fal
         _warn_of_foreign_words(store, todo)
     if done:
         say("curate", f"{len(done)} of {len(units)} personas up to date, skipped")
-    write_latest(store, recipe.name, "curate", {u.name: u.fingerprint for u in units}, [e.name for e in everyone])
-    per_persona = {unit.name: unit.record(store) for unit in units}
-    counts = {name: record.counts for name, record in per_persona.items() if record}
-    made = tuple(unit.name for unit in todo)
-    units_by_name = {u.name: u.fingerprint for u in units}
-    details = _review_details(sources, everyone, counts)
+    write_latest(store, recipe.name, "curate", fingerprints(units), [e.name for e in everyone])
+    result = StageResult.of("curate", store, recipe.name, units, todo, began)
+    details = _review_details(sources, everyone, result.counts)
     if sources.unfinished:
         details["unfinished"] = sources.unfinished
-    return StageResult("curate", store, recipe.name, units_by_name, made, counts, time.time() - began, details)
+    return replace(result, details=details)
 
 
 def _opened_mix(recipe: Recipe) -> list[Source]:

@@ -246,9 +246,9 @@ class _Planner:
         for name in names[MOST_PERSONAS:]:
             self.conversations[name] = (mean[0], mean[1])
         stage.rows = sum(sum(self.conversations[name]) for name in names)
-        stage.seconds = spent / max(1, len(looked)) * len(names) / max(self.play.lines_share, 1e-9)
-        stage.seconds_by = "measured on the sample"
         share = max(self.play.lines_share, 1e-9)
+        stage.seconds = spent / max(1, len(looked)) * len(names) / share
+        stage.seconds_by = "measured on the sample"
         self.apart = sum(self._sources().of(name).rows for name in names) / share > APART_ROWS if names else False
         if self.apart:
             cores = min(os.cpu_count() or 1, len(names))

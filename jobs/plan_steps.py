@@ -11,8 +11,10 @@ what goes wrong in it costs the plan nothing.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from statistics import fmean
@@ -102,12 +104,9 @@ def tried(base: Base, model: ModelConfig, work: Sequence[Sitting], threads: int,
 
 def _tell(told: Connection, *given: object) -> None:
     """What the process runs; what goes wrong (a full GPU, a base that does not load) the run itself will say."""
-    import contextlib
-    import os
-
     # The words of libraries about it are no part of a plan.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    with contextlib.suppress(Exception):
+    with suppress(Exception):
         for one in _measured(*given):  # pyright: ignore[reportArgumentType]
             told.send(one)
     told.close()

@@ -14,7 +14,7 @@ from jobs.plan_steps import MOST_CONVERSATIONS, Sitting, tried
 from jobs.report_tables import Made
 from jobs.shares import Shares, shares_of
 from jobs.train import ROWS_OF_A_GROUP, slot_config
-from understudy.base import resolve
+from understudy.base import Base, resolve
 from understudy.conversation import Conversation
 from understudy.errors import BaseError
 from understudy.recipe import CastEntry, Recipe, TrainConfig
@@ -88,7 +88,7 @@ def tried_here(
 
     None where the run is to be elsewhere (RAY_ADDRESS), the base is not here or too large to be loaded for a plan.
     """
-    base = _resolved(recipe.model.model_dump_json(), recipe.folder)
+    base = _base(recipe)
     if base is None or os.environ.get("RAY_ADDRESS", "local") != "local":
         return None
     most = max((conversations.get(entry.name, ()) for entry, _ in entries), key=len, default=())
@@ -135,7 +135,7 @@ def adapter_bytes(recipe: Recipe, cast: Iterable[CastEntry]) -> dict[str, int]:
 def _base_name(recipe: Recipe) -> str:
     from jobs.base_model import portable_name
 
-    path = _resolved(recipe.model.model_dump_json(), recipe.folder)
+    path = _base(recipe)
     return portable_name(path) if path is not None else recipe.model.base
 
 
@@ -145,8 +145,13 @@ def _shares(recipe: Recipe, groups: int) -> Shares:
     return shares_of("train", recipe.resources.train, groups, here)
 
 
+def _base(recipe: Recipe) -> Base | None:
+    """The recipe's base where it is on this machine."""
+    return _resolved(recipe.model.model_dump_json(), recipe.folder)
+
+
 @cache
-def _resolved(model: str, folder: str) -> Any:
+def _resolved(model: str, folder: str) -> Base | None:
     from understudy.base import source_of
     from understudy.recipe import ModelConfig
 
@@ -161,7 +166,7 @@ def _resolved(model: str, folder: str) -> Any:
 
 
 def _config(recipe: Recipe) -> dict[str, Any] | None:
-    base = _resolved(recipe.model.model_dump_json(), recipe.folder)
+    base = _base(recipe)
     if base is None:
         return None
     try:
@@ -172,7 +177,7 @@ def _config(recipe: Recipe) -> dict[str, Any] | None:
 
 def _parameters(recipe: Recipe) -> float | None:
     """By the size of the weights, two bytes each but for the embedded base, which keeps four."""
-    base = _resolved(recipe.model.model_dump_json(), recipe.folder)
+    base = _base(recipe)
     config = _config(recipe)
     if base is None or config is None:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.extract_scale import write_corpus, write_recipe
+from benchmarks.written_corpus import write_corpus, write_recipe
 from cluster import runtime
 from jobs.augment import run_augment
 from jobs.curate import run_curate

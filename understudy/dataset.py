@@ -85,12 +85,8 @@ def schemas() -> Schemas:
 
 def lines_table(lines: Iterable[Any]) -> pa.Table:
     """The lines table of `Line`s or of mappings with their fields."""
-    import pyarrow as pa
-
-    rows = [dict(line) if isinstance(line, Mapping) else asdict(line) for line in lines]
-    for row in rows:
-        row["scene"] = str(row["scene"])
-    return pa.Table.from_pylist(rows, schema=schemas().lines)
+    rows = (dict(line) if isinstance(line, Mapping) else asdict(line) for line in lines)
+    return _table(({**row, "scene": str(row["scene"])} for row in rows), schemas().lines)
 
 
 def conversations_table(conversations: Iterable[Conversation]) -> pa.Table:

@@ -117,7 +117,10 @@ class Lines:
 
     def _reviewed(self, rows: Iterable[Row]) -> Iterator[Row]:
         overlay = self.setting.overlay
-        for work, own in groupby(rows, key=itemgetter("work")) if overlay.works else ():
+        if not overlay.works:
+            yield from rows
+            return
+        for work, own in groupby(rows, key=itemgetter("work")):
             if work not in overlay.works:
                 yield from own
                 continue
@@ -132,8 +135,6 @@ class Lines:
             self.applied += sum(bool(row.get("review")) for row in after) + len(before) - len(after)
             self.stale += len(stale)
             yield from after
-        if not overlay.works:
-            yield from rows
 
 
 def _mended_line(row: Mapping[str, Any], setting: Setting, tally: Tally) -> Mapping[str, Any]:

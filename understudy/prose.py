@@ -27,7 +27,7 @@ from understudy.script import LEAST_SPEECH, Role, plays, speech_share
 from understudy.script import parse as parse_script
 from understudy.tokenised import is_tokenised, read_tokenised
 from understudy.turns import HanReader, LetterReader
-from understudy.unsaid import letters, mottoes
+from understudy.unsaid import mottoes, written_letters
 
 Kind = Literal["script", "prose"]
 LEAST_QUOTES = 3
@@ -93,7 +93,7 @@ def parse(text: str, work: str, names: Mapping[str, str] | Iterable[str] = ()) -
     if han:
         reader = HanReader(flat, parts, marked, heads, known)
     else:
-        unsaid = mottoes(flat, parts, marked, heads) | (set() if cut else letters(flat, parts, marked))
+        unsaid = mottoes(flat, parts, marked, heads) | (set() if cut else written_letters(flat, parts, marked))
         reader = LetterReader(flat, parts, marked, heads, known, unsaid)
     return _Page(flat, work, parts, heads, reader.found, reader.said(), reader.tags).lines()
 

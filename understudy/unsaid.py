@@ -171,7 +171,7 @@ _LETTER = 40
 """Quotes that a letter may have, a paragraph each."""
 
 
-def letters(flat: str, parts: list[Paragraph], marked: list[Quote]) -> set[Quote]:
+def written_letters(flat: str, parts: list[Paragraph], marked: list[Quote]) -> set[Quote]:
     """Quotes of letters: from what announces one, or its greeting, to its last signature.
 
     A letter without a signature is the quote that is announced, and those that carry it on.
